@@ -2,8 +2,8 @@
 
 A `Backend` is one way of running a `Workload`; an `Instance` is one that runs now. Fairness is part
 of the interface: the same image digest, argv, env, cwd, uid, gid, CPUs and memory limit reach every
-backend, and what differs between backends (kernel, accelerator, disk path) is told in `Prepared.factors`
-and recorded with each trial.
+backend, and what differs between backends (kernel, accelerator, disk path) is told in
+`Prepared.factors` and recorded with each trial.
 
 How a workload talks to the lab, the same on every backend:
 
@@ -84,14 +84,15 @@ class Prepared:
     image_digest: str
     """``sha256:…``, the same on every backend."""
     factors: Mapping[str, str | int | float]
-    """What differs from other backends: kernel, accelerator, machine, cpu_model, disk, network, …"""
-    shared_paths: tuple[Path, ...] = ()
+    """What differs from other backends: kernel, accelerator, machine, cpu_model, disk, network,
+    …""" shared_paths: tuple[Path, ...] = ()
     """Files and trees on disk that all instances of this image share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a workload ended. `status` is its exit code, or 128+n after signal n (as a shell says)."""
+    """How a workload ended. `status` is its exit code, or 128+n after signal n (as a shell
+    says)."""
 
     status: int
     user_s: float | None = None
@@ -108,10 +109,13 @@ class Instance(Protocol):
     """The host command behind it (QEMU's, or the workload's own), for the record of a failure."""
 
     def fileno(self) -> int:
-        """The host's end of the event channel, readable when a byte or the end has come."""
+        """A descriptor to poll: readable when something has come for `read_events`. It may stand
+        for several channels (an epoll instance is itself pollable)."""
 
-    def read_events(self) -> bytes:
-        """Bytes that have arrived on the event channel; ``b""`` is its end. Does not block."""
+    def read_events(self) -> bytes | None:
+        """Take what has arrived since the last call, without blocking: the bytes of the event
+        channel, ``b""`` if the wake-up was for something else (output, a phase), None at its
+        end."""
 
     def phases(self) -> Mapping[str, int]:
         """CLOCK_MONOTONIC nanoseconds of each named step that this launch has passed so far."""
@@ -143,6 +147,8 @@ class Backend(Protocol):
     """One way of running workloads. Opened and closed as a context by the lab."""
 
     name: str
+    options: Mapping[str, tuple[str, ...]]
+    """Settings that an experiment may give this backend, each with its choices, default first."""
 
     def capabilities(self) -> Capabilities:
         """What it can do here, found by looking, without side effects."""

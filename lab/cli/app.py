@@ -1,0 +1,127 @@
+"""The commands and their options. What they do is in the modules beside this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Run the same work in a container and in a virtual machine, and measure what each costs.",
+    epilog="Begin with: lab doctor   then: lab bench",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option("--results", help="Folder of results. Default: $LAB_RESULTS, else ./results."),
+]
+RunArgument = Annotated[
+    str, typer.Argument(help="Run id, a unique beginning of one, a run folder, or latest.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from lab import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command(epilog="Example: lab bench boot --trials 30 --backends container,vm --seed 7")
+def bench(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            help="A suite (quick, figures), an experiment (boot, density, disk) or a "
+            "TOML file. Default: quick."
+        ),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Repeats of each cell.")] = None,
+    backends: Annotated[str | None, typer.Option(help="Comma-separated names.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the order of trials.")] = None,
+    image: Annotated[str | None, typer.Option(help="Image name, such as busybox.")] = None,
+    machine: Annotated[str | None, typer.Option(help="QEMU machine: microvm or q35.")] = None,
+    accel: Annotated[str | None, typer.Option(help="Accelerator: auto, kvm or tcg.")] = None,
+    results: ResultsOption = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with this interrupted run.", metavar="RUN")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and do nothing.")
+    ] = False,
+    report: Annotated[bool, typer.Option(help="Write the notebooks and the HTML report.")] = True,
+) -> None:
+    """Measure: run a suite of experiments on all backends and print the comparison."""
+    from lab.cli.bench import Overrides, run_bench
+
+    run_bench(
+        what,
+        Overrides(trials, backends, seed, image, machine, accel),
+        results,
+        resume=resume,
+        dry_run=dry_run,
+        report=report,
+    )
+
+
+@app.command(epilog="Example: lab doctor --json | jq .can_bench")
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ask again, ignore cached verdicts.")
+    ] = False,
+) -> None:
+    """Try what this host can do. Exit status 0 if `lab bench` can run."""
+    from lab.cli.doctor import run_doctor
+
+    run_doctor(as_json=as_json, fresh=fresh)
+
+
+@app.command(epilog="Example: lab runs --results /srv/results")
+def runs(results: ResultsOption = None) -> None:
+    """List the runs in the results folder, newest first."""
+    from lab.cli.runs import list_runs
+
+    list_runs(results)
+
+
+@app.command(epilog="Example: lab show latest")
+def show(run: RunArgument = "latest", results: ResultsOption = None) -> None:
+    """Print the tables of a run."""
+    from lab.cli.runs import show_run
+
+    show_run(run, results)
+
+
+@app.command(epilog="Example: lab report latest --output report.html")
+def report(
+    run: RunArgument = "latest",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write the HTML page.")
+    ] = None,
+    results: ResultsOption = None,
+) -> None:
+    """Execute the notebooks of a run and write one self-contained HTML page."""
+    from lab.cli.runs import write_report
+
+    write_report(run, output, results)
+
+
+@app.command(epilog="Example: lab gc --dry-run")
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove what killed runs left: processes, mounts, cgroups, sockets, overlays."""
+    from lab.cli.gc import run_gc
+
+    run_gc(dry_run=dry_run)
