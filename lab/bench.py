@@ -72,9 +72,12 @@ def new_run_id(suite: str) -> str:
 
 
 def plan_suite(suite: Suite) -> list[PlannedExperiment]:
-    """Check every name in the suite and make the plans. Creates nothing. Raises
-    `ExperimentError`.""" seed = suite.seed if suite.seed is not None else
-    random.SystemRandom().randrange(2**31) planned = [] for spec in suite.experiment:
+    """Check every name in the suite and make the plans. Creates nothing.
+
+    Raises `ExperimentError`."""
+    seed = suite.seed if suite.seed is not None else random.SystemRandom().randrange(2**31)
+    planned = []
+    for spec in suite.experiment:
         experiment = find_experiment(spec.kind)
         for name in (*spec.backends, *_named(spec)):
             find_backend(name)

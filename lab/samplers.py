@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def mem_available() -> int:
 def proportional_set_size(pid: int) -> int:
     """PSS of one process, bytes (proc_pid_smaps_rollup(5)): its private pages and its share of the
     others. Raises ProcessLookupError if the process is gone: a vanished instance is not zero
-    bytes.""" return _field(Path(f"/proc/{pid}/smaps_rollup"), b"Pss:")
+    bytes."""
+    return _field(Path(f"/proc/{pid}/smaps_rollup"), b"Pss:")
 
 
 def _field(path: Path, name: bytes) -> int:
@@ -32,7 +34,10 @@ def allocated(paths: Iterable[Path]) -> int:
     """Bytes of blocks allocated to files and whole trees (stat(2): st_blocks × 512).
 
     A file with several names counts once. Trees on other file systems mounted below are not
-    entered.""" seen: set[tuple[int, int]] = set() total = 0 for path in paths:
+    entered."""
+    seen: set[tuple[int, int]] = set()
+    total = 0
+    for path in paths:
         status = path.lstat()
         stack = [(os.fspath(path), status)]
         while stack:
@@ -41,7 +46,7 @@ def allocated(paths: Iterable[Path]) -> int:
                 continue
             seen.add((entry.st_dev, entry.st_ino))
             total += entry.st_blocks * 512
-            if os.path.isdir(name) and not os.path.islink(name) and entry.st_dev == status.st_dev:
+            if stat.S_ISDIR(entry.st_mode) and entry.st_dev == status.st_dev:
                 with os.scandir(name) as children:
                     stack.extend((c.path, c.stat(follow_symlinks=False)) for c in children)
     return total

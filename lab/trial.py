@@ -90,8 +90,9 @@ class Trial:
         return running
 
     def launch_many(self, n: int, *, at_once: int) -> list[Running]:
-        """Start `n`, with at most `at_once` of them still on their way to ready, and wait for
-        all.""" running: list[Running] = [] while len(running) < n:
+        """Start `n`, at most `at_once` of them on their way to ready at a time; wait for all."""
+        running: list[Running] = []
+        while len(running) < n:
             waiting = [r for r in running if r.arrival(READY) is None]
             if len(waiting) >= at_once:
                 self._await(waiting, READY, at_least=1)

@@ -84,8 +84,8 @@ class Prepared:
     image_digest: str
     """``sha256:…``, the same on every backend."""
     factors: Mapping[str, str | int | float]
-    """What differs from other backends: kernel, accelerator, machine, cpu_model, disk, network,
-    …""" shared_paths: tuple[Path, ...] = ()
+    """What differs from other backends: kernel, accelerator, machine, cpu_model, disk, network."""
+    shared_paths: tuple[Path, ...] = ()
     """Files and trees on disk that all instances of this image share."""
 
 
