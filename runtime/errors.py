@@ -1,0 +1,144 @@
+"""Every error that the runtime raises, in one tree.
+
+    ContainerError
+    ├── SpecError                what was asked for cannot be (also a ValueError)
+    ├── SpawnError               a process could not be started
+    │   ├── SpawnerDied          the helper process has gone
+    │   ├── StartTimeout         the child did not reach its exec in time
+    │   └── StepFailed           one step in the child failed: which, on what, errno
+    │       └── ExecFailed       … and it was the exec itself
+    ├── StillAlive               a stop ended and something is left: what, by name
+    ├── CgroupError              a cgroup could not be made, written, emptied or removed
+    │   └── ControllerMissing    a limit was asked for that no mounted controller enforces
+    ├── ImageError
+    │   ├── ImageNotFound        no such name or digest, and no recipe
+    │   ├── LayerRefused         an archive that must not be unpacked: which member, why
+    │   └── RecipeFailed         an image could not be built: tool missing, or its output
+    └── FloorError               the C floor could not be compiled
+
+A message says what was tried, on which object, what came back, and what the user can do.
+"""
+
+from __future__ import annotations
+
+import errno as errno_names
+import os
+from collections.abc import Iterable
+
+__all__ = [
+    "CgroupError",
+    "ContainerError",
+    "ControllerMissing",
+    "ExecFailed",
+    "FloorError",
+    "ImageError",
+    "ImageNotFound",
+    "LayerRefused",
+    "RecipeFailed",
+    "SpawnError",
+    "SpawnerDied",
+    "SpecError",
+    "StartTimeout",
+    "StepFailed",
+    "StillAlive",
+]
+
+
+class ContainerError(Exception):
+    """Root of all errors of this package."""
+
+
+class SpecError(ContainerError, ValueError):
+    """What was asked for cannot be; nothing was started."""
+
+
+class SpawnError(ContainerError):
+    """A process could not be started."""
+
+
+class SpawnerDied(SpawnError):
+    """The helper process that starts all others has gone; open a new `Spawner`."""
+
+
+class StartTimeout(SpawnError):
+    """The child did not reach its exec in the time given."""
+
+
+class StepFailed(SpawnError):
+    """One step of a child's set-up failed; the child is gone."""
+
+    def __init__(self, step: str, errno: int, path: str | None, advice: str = "") -> None:
+        self.step = step
+        """The step in words, as `describe()` gives it."""
+        self.errno = errno
+        """The error number that the kernel returned."""
+        self.path = path
+        """The object the call was about, where there is one."""
+        name = errno_names.errorcode.get(errno, str(errno))
+        about = f" on {path!r}" if path and path not in step else ""
+        hint = f"; {advice}" if advice else ""
+        super().__init__(f"could not {step}{about}: {os.strerror(errno)} ({name}){hint}")
+
+
+class ExecFailed(StepFailed):
+    """The program could not be executed: not there, not executable, or its interpreter missing."""
+
+
+class StillAlive(ContainerError):
+    """A stop has used up its deadlines and something is left."""
+
+    def __init__(self, name: str, left: Iterable[str]) -> None:
+        self.left = tuple(left)
+        """What is left, each in words with its pid or path."""
+        super().__init__(
+            f"stopping {name!r} left behind: {'; '.join(self.left)}; "
+            "a process in state D ends when its I/O does: look at /proc/PID/stack, then stop again"
+        )
+
+
+class CgroupError(ContainerError):
+    """A cgroup could not be made, written, emptied or removed."""
+
+
+class ControllerMissing(CgroupError):
+    """A limit was asked for and no mounted controller can enforce it."""
+
+    def __init__(self, controllers: Iterable[str], layout: str) -> None:
+        self.controllers = tuple(controllers)
+        """Names of the controllers that are not there."""
+        super().__init__(
+            f"no cgroup controller for {', '.join(self.controllers)} on this host ({layout}); "
+            "mount or delegate it, leave the limit out, or pass strict=False and read `unenforced`"
+        )
+
+
+class ImageError(ContainerError):
+    """Something about an image."""
+
+
+class ImageNotFound(ImageError):
+    """No image of that name or digest is stored, and no recipe makes it."""
+
+    def __init__(self, name: str, stored: Iterable[str], recipes: Iterable[str]) -> None:
+        self.name = name
+        """What was looked for."""
+        have = ", ".join(sorted(stored)) or "none"
+        make = ", ".join(sorted(recipes)) or "none"
+        super().__init__(f"no image {name!r}; stored: {have}; can be built: {make}")
+
+
+class LayerRefused(ImageError):
+    """An archive that must not be unpacked."""
+
+    def __init__(self, archive: str, member: str, reason: str) -> None:
+        self.member = member
+        """Name of the offending member, as the archive spells it."""
+        super().__init__(f"layer {archive} refused at member {member!r}: {reason}")
+
+
+class RecipeFailed(ImageError):
+    """An image could not be built from its recipe."""
+
+
+class FloorError(ContainerError):
+    """The C floor could not be compiled."""

@@ -1,0 +1,148 @@
+"""The handle of the helper process that starts all others."""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from runtime.errors import SpawnerDied, SpawnError
+from runtime.spawn.process import Process
+from runtime.spawn.request import Request
+
+__all__ = ["Spawner"]
+
+_HELPER = Path(__file__).with_name("helper.py")
+_START_TIMEOUT = 30.0
+_PACKET = 64 * 1024
+"""Bytes that go as one packet; more go by memfd, since a socket's buffer is limited."""
+
+
+class Spawner:
+    """Starts processes without forking this one. Opened once, in the main thread, as a context.
+
+    A fork copies page tables, which takes milliseconds in a process as large as the lab; the
+    helper is small. Its children are nevertheless *this* process's children (CLONE_PARENT).
+    `spawn` may be called from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._control: socket.socket | None = None
+        self._helper: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Spawner:
+        return self.open()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The helper's process id."""
+        return self._alive()[1].pid
+
+    def open(self) -> Spawner:
+        """Start the helper and wait until it is ready. Raises SpawnError."""
+        if self._helper is not None:
+            return self
+        if threading.current_thread() is not threading.main_thread():
+            # PR_SET_PDEATHSIG follows the *thread* that is the parent, not the process.
+            raise SpawnError(
+                "open the Spawner in the main thread: what it starts is killed when the thread "
+                "that opened it ends"
+            )
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        me = os.pidfd_open(os.getpid())
+        try:
+            self._helper = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_HELPER), str(theirs.fileno()), str(me)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), me),
+                start_new_session=True,  # a terminal's Ctrl-C is the lab's to handle
+                env={},
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(me)
+        self._control = ours
+        ours.settimeout(_START_TIMEOUT)
+        try:
+            answer = ours.recv(16)
+        except TimeoutError:
+            answer = b""
+        ours.settimeout(None)
+        if answer != b"ready":
+            status = self._helper.poll()
+            self.close()
+            raise SpawnError(
+                f"the spawn helper ({sys.executable} {_HELPER}) did not come up within "
+                f"{_START_TIMEOUT:g} s (exit status {status}); its message is on standard error"
+            )
+        return self
+
+    def spawn(self, request: Request) -> Process:
+        """Ask for a process, and return as soon as the request is on its way.
+
+        What goes wrong in the child is raised by the returned process's `started`, `poll` or
+        `wait`. Raises SpawnerDied if the helper has gone."""
+        control, helper = self._alive()
+        plan = request.plan()
+        message = request.encode(plan)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fds = [theirs.fileno(), *request.fds.values()]
+        memfd = -1
+        try:
+            if len(message) > _PACKET:
+                memfd = os.memfd_create("launch")
+                with open(memfd, "wb", closefd=False) as file:
+                    file.write(message)
+                fds.insert(0, memfd)
+                message = b"memfd"
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+            control.sendmsg([message], [rights], socket.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            ours.close()
+            raise SpawnerDied(
+                f"the spawn helper (pid {helper.pid}) has gone, exit status {helper.poll()}; "
+                "open a new Spawner"
+            ) from error
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            if memfd >= 0:
+                os.close(memfd)
+        return Process(request.argv, plan, ours)
+
+    def close(self) -> None:
+        """End the helper. Processes that it started go on. Idempotent."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._helper is not None:
+            try:
+                self._helper.wait(5)
+            except subprocess.TimeoutExpired:
+                self._helper.kill()
+                self._helper.wait()
+            self._helper = None
+
+    def _alive(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        if self._control is None or self._helper is None:
+            raise SpawnerDied("this Spawner is not open: use it as a context, or call open()")
+        return self._control, self._helper
