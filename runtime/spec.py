@@ -1,0 +1,96 @@
+"""What a container is to be: one frozen description."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.capabilities import DEFAULT
+from runtime.errors import SpecError
+from runtime.namespaces import Namespace
+
+__all__ = ["ContainerSpec", "Limits"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""Names are directory names, cgroup names and host names (64 bytes, sethostname(2))."""
+
+_POSSIBLE = Namespace.CONTAINER
+_NEEDED = Namespace.PID | Namespace.MOUNT
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a container may take; None is no limit."""
+
+    cpus: float | None = None
+    """CPUs' worth of time, a fraction is fine."""
+    memory: int | None = None
+    """Bytes, swap included."""
+    pids: int | None = None
+    """Tasks alive at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """One container. Raises SpecError for what cannot be."""
+
+    name: str
+    layers: tuple[Path, ...]
+    """Directories of the root file system, lowest first: `Image.layers`."""
+    argv: tuple[str, ...]
+    state_dir: Path
+    """Made at launch and removed at stop: holds upper/, work/ and rootfs/. On a file system that
+    overlayfs takes as an upper layer (not on another overlay)."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    hostname: str | None = None
+    """The container's name if not given."""
+    limits: Limits = Limits()
+    namespaces: Namespace = Namespace.CONTAINER
+    fds: Mapping[int, int] = field(default_factory=dict)
+    """Number inside → descriptor here; 0, 1 and 2 are /dev/null unless given."""
+    rlimits: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    capabilities: frozenset[str] = DEFAULT
+    no_new_privs: bool = True
+    loopback: bool = False
+    """Bring `lo` up. Off by default, because no workload of the lab needs it."""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise SpecError(
+                f"name: {self.name!r} must be 1 to 64 of A-Z a-z 0-9 _ . - and start with a "
+                "letter or digit"
+            )
+        if not self.layers:
+            raise SpecError("layers: at least one is needed, there is no root file system")
+        if not self.state_dir.is_absolute():
+            raise SpecError(f"state_dir: {self.state_dir} is not absolute")
+        if impossible := self.namespaces & ~_POSSIBLE:
+            raise SpecError(f"namespaces: {impossible!r} is not supported by this runtime yet")
+        if self.namespaces & _NEEDED != _NEEDED:
+            raise SpecError(
+                "namespaces: a container needs PID (its end is the end of PID 1) and MOUNT (its "
+                "mounts must not be the host's); use Request for a plain process"
+            )
+        if self.loopback and not self.namespaces & Namespace.NET:
+            raise SpecError("loopback: needs a NET namespace, this would touch the host's lo")
+
+    @property
+    def upper_dir(self) -> Path:
+        """What the container has written: its own blocks on disk."""
+        return self.state_dir / "upper"
+
+    @property
+    def work_dir(self) -> Path:
+        """The directory that overlayfs itself needs."""
+        return self.state_dir / "work"
+
+    @property
+    def rootfs(self) -> Path:
+        """Where the root is mounted, in the container's own mount namespace; empty outside."""
+        return self.state_dir / "rootfs"
