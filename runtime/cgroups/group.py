@@ -78,7 +78,7 @@ class Cgroup:
             for root in _roots(layout):
                 _make(layout, root, parts, made)
             group = cls(layout, path, directories, tuple(made), missing)
-            group._write_limits(limits)
+            group._write_limits(group.limit_files(cpus=cpus, memory=memory, pids=pids))
         except OSError as error:
             for directory in reversed(made):
                 Path(directory).rmdir()
@@ -187,17 +187,32 @@ class Cgroup:
         except OSError as error:
             raise _refused(self.path, error) from error
 
-    def _write_limits(self, limits: dict[str, float]) -> None:
-        for name, value in limits.items():
+    @classmethod
+    def adopt(cls, layout: CgroupLayout, path: str) -> Cgroup:
+        """The handle of a cgroup that another process makes or has made; `remove` then removes
+        its directories, but no parents."""
+        directories = tuple(f"{root}/{path}" for root in _roots(layout))
+        return cls(layout, path, directories, (), ())
+
+    def limit_files(
+        self, *, cpus: float | None = None, memory: int | None = None, pids: int | None = None
+    ) -> Iterable[tuple[str, str]]:
+        """Paths and texts of the control files that set these limits here."""
+        for name, value in _limits(cpus, memory, pids).items():
             directory = self._directory(name)
             if directory is not None:
                 files = _v2_files if directory == self._v2 else _v1_files
                 for file, text in files(name, value):
-                    try:
-                        _write(f"{directory}/{file}", text)
-                    except OSError:
-                        if "sw" not in file:  # a kernel without swap accounting has no such file
-                            raise
+                    yield f"{directory}/{file}", text
+
+    def _write_limits(self, files: Iterable[tuple[str, str]]) -> None:
+        for path, text in files:
+            try:
+                _write(path, text)
+            except OSError:
+                # A kernel without swap accounting lacks these two; there is no swap to limit.
+                if not path.endswith(("/memory.swap.max", "/memory.memsw.limit_in_bytes")):
+                    raise
 
 
 def _limits(cpus: float | None, memory: int | None, pids: int | None) -> dict[str, float]:
