@@ -25,7 +25,7 @@ from lab.experiments import Experiment, find_experiment
 from lab.interrupt import Interrupts
 from lab.plan import Plan, make_plan
 from lab.record import Record, TrialId
-from lab.store import Results, RunWriter
+from lab.store import Results, Run, RunWriter
 from lab.trial import run_trial, skipped
 
 __all__ = ["PlannedExperiment", "Progress", "bench", "new_run_id", "plan_suite"]
@@ -183,8 +183,11 @@ def _writer(
     facts: dict[str, Any],
     resume: bool,
 ) -> RunWriter:
-    if resume and (existing := results.existing(facts["hostname"], planned.spec.kind, run)):
-        return results.open_for_resume(existing)
+    if resume:
+        for existing in results.find(run):
+            if existing.experiment == planned.spec.kind:
+                _check_resumable(existing, planned.plan, facts)
+                return results.open_for_resume(existing)
     document = suite.model_copy(update={"seed": planned.plan.seed}).as_document()
     return results.create(
         facts["hostname"],
@@ -195,6 +198,19 @@ def _writer(
         plan=planned.plan.trials,
         seed=planned.plan.seed,
     )
+
+
+def _check_resumable(run: Run, plan: Plan, facts: dict[str, Any]) -> None:
+    if run.host != facts["hostname"]:
+        raise ExperimentError(
+            f"run {run.run_id} was made on {run.host} and this host is {facts['hostname']}: "
+            "records of two hosts are not pooled in one run"
+        )
+    if run.plan != list(plan.trials):
+        raise ExperimentError(
+            f"{run.path}: its plan is not the one that this version of the lab makes from the same "
+            "experiment and seed: begin a new run"
+        )
 
 
 def _prepare(

@@ -1,10 +1,12 @@
-"""Sizes and times as people write them: ``64M``, ``1.5GiB``, ``250ms``, ``2 s``."""
+"""Sizes and times: as people write them, ``64M``, ``250ms``, and read them, ``1.93 ms``."""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 
-__all__ = ["parse_seconds", "parse_size"]
+__all__ = ["format_numbers", "parse_seconds", "parse_size"]
 
 _NUMBER = r"\s*(\d+(?:\.\d+)?)\s*"
 _SIZE = re.compile(_NUMBER + r"([kKmMgGtT]?)(?:i?[bB])?\s*")
@@ -33,3 +35,26 @@ def parse_seconds(value: object) -> float:
     if match is None:
         raise ValueError("a time is a number of seconds or text such as 250ms or 2s")
     return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+_TIME_STEPS = ((1.0, "s"), (1e-3, "ms"), (0.0, "µs"))
+_SIZE_STEPS = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (0.0, "B"))
+_DIVISOR = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "B": 1.0, "×": 1.0}
+
+
+def format_numbers(unit: str, values: Sequence[float]) -> tuple[list[str], str]:
+    """Values in one common prefix and one common number of decimals, and the unit's name.
+
+    `unit` is ``s``, ``B`` or ``×`` (a ratio). The first value, the estimate, gets three significant
+    digits; the others follow it: ``(["1.93", "1.88", "2.01"], "ms")``. nan stands for no value.
+    """
+    size = abs(values[0]) if not math.isnan(values[0]) else 0.0
+    divisor, name = 1.0, unit
+    if unit in {"s", "B"}:
+        steps = _TIME_STEPS if unit == "s" else _SIZE_STEPS
+        floor, name = next(step for step in steps if size >= step[0])
+        divisor = _DIVISOR.get(name, floor)
+    scaled = size / divisor
+    decimals = 2 if scaled == 0 else max(0, 2 - math.floor(math.log10(scaled)))
+    decimals = min(decimals, 0 if name == "B" else 4)
+    return ["?" if math.isnan(v) else f"{v / divisor:.{decimals}f}" for v in values], name

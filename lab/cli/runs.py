@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -28,14 +29,13 @@ def list_runs(root: Path | None) -> None:
         console.print(f"no runs in {results.root}; make one with: lab bench")
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("run", "experiment", "host", "started", "trials", "failed", "state"):
+    for name in ("run", "experiment", "host", "trials", "failed", "state"):
         table.add_column(name, overflow="fold")
     for info in found:
         table.add_row(
             info.run_id,
             info.experiment,
             info.host,
-            info.started,
             f"{info.done}/{info.planned}",
             str(info.failed),
             "finished" if info.finished else "interrupted",
@@ -58,7 +58,9 @@ def print_tables(console: Console, runs: Sequence[Run]) -> None:
 
     for run in runs:
         for summary in summarize(run.records()):
-            table = Table(title=summary.title, title_justify="left", title_style="bold")
+            table = Table(
+                title=summary.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+            )
             for column in summary.columns:
                 table.add_column(column)
             for row in summary.rows:

@@ -1,0 +1,5 @@
+"""The report: notebooks executed on one run, and one self-contained HTML page of them."""
+
+from lab.report.build import report
+
+__all__ = ["report"]
