@@ -36,9 +36,7 @@ def _locked(directory: Path, flags: int = fcntl.LOCK_EX) -> Iterator[None]:
 def _sweep(parent: Path) -> None:
     """Remove what dead makers left. The caller holds the lock of `parent`."""
     for leftover in parent.glob(f"{_TEMPORARY}*"):
-        with contextlib.suppress(BlockingIOError), _locked(
-            leftover, fcntl.LOCK_EX | fcntl.LOCK_NB
-        ):
+        with contextlib.suppress(BlockingIOError), _locked(leftover, fcntl.LOCK_EX | fcntl.LOCK_NB):
             shutil.rmtree(leftover)
 
 
