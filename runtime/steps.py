@@ -40,10 +40,12 @@ def mount_point(path: str, mode: int) -> None:
     """Make the directory, or accept a real one. A symbolic link in an image could lead a later
     mount astray (CVE-2019-19921), so it is refused."""
     try:
+        found = os.lstat(path).st_mode
+    except FileNotFoundError:
         os.mkdir(path, mode)  # noqa: PTH102 - pathlib stays out of the helper
-    except FileExistsError:
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
+        return
+    if not stat.S_ISDIR(found):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
 
 def mount_overlay(
@@ -106,8 +108,9 @@ def mknod(path: str, mode: int, major: int, minor: int) -> None:
 
 def drop_bounding(capabilities: tuple[int, ...]) -> None:
     """Take capabilities out of the bounding set, for good (capabilities(7))."""
+    prctl, drop = syscalls.prctl, syscalls.PR_CAPBSET_DROP
     for capability in capabilities:
-        syscalls.prctl(syscalls.PR_CAPBSET_DROP, capability)
+        prctl(drop, capability)
 
 
 def loopback_up() -> None:

@@ -101,6 +101,14 @@ _libc.capset.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
 _libc.prlimit.argtypes = (_int, _int, ctypes.c_void_p, ctypes.c_void_p)
 _libc.ioctl.argtypes = (_int, _ulong, ctypes.c_void_p)
 
+# Looked up here and not at first use: that would be in every child anew.
+_syscall = _libc.syscall
+_prctl = _libc.prctl
+_locked_syscall = _libc_locked.syscall
+_NR_PIVOT = _NR_PIVOT_ROOT.get(os.uname().machine, -1)
+_CapHeader = ctypes.c_uint32 * 2
+_CapData = ctypes.c_uint32 * 6
+
 
 def _encode(text: str | None) -> bytes | None:
     return None if text is None else os.fsencode(text)
@@ -145,7 +153,7 @@ def clone3(flags: int, cgroup_fd: int = -1) -> int:
         args.flags |= CLONE_INTO_CGROUP
         args.cgroup = cgroup_fd
     return _check(
-        _libc_locked.syscall(
+        _locked_syscall(
             _long(_NR_CLONE3), ctypes.byref(args), ctypes.c_size_t(ctypes.sizeof(args))
         ),
         "clone3",
@@ -173,20 +181,17 @@ def umount2(target: str, flags: int) -> None:
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2)."""
-    number = _NR_PIVOT_ROOT[os.uname().machine]
-    _check(_libc.syscall(_long(number), _str(_encode(new_root)), _str(_encode(put_old))), new_root)
+    _check(_syscall(_long(_NR_PIVOT), _str(_encode(new_root)), _str(_encode(put_old))), new_root)
 
 
 def fsopen(fstype: str) -> int:
     """fsopen(2): a context in which a file system is configured; a descriptor."""
-    return _check(
-        _libc.syscall(_long(_NR_FSOPEN), _str(_encode(fstype)), _int(_FSOPEN_CLOEXEC)), fstype
-    )
+    return _check(_syscall(_long(_NR_FSOPEN), _str(_encode(fstype)), _int(_FSOPEN_CLOEXEC)), fstype)
 
 
 def _fsconfig(fd: int, command: int, key: str | None, value: str | None) -> None:
     _check(
-        _libc.syscall(
+        _syscall(
             _long(_NR_FSCONFIG),
             _int(fd),
             _int(command),
@@ -216,14 +221,14 @@ def fsconfig_create(fd: int) -> None:
 def fsmount(fd: int) -> int:
     """fsmount(2): a detached mount of the file system; a descriptor."""
     return _check(
-        _libc.syscall(_long(_NR_FSMOUNT), _int(fd), _int(_FSMOUNT_CLOEXEC), _int(0)), "fsmount"
+        _syscall(_long(_NR_FSMOUNT), _int(fd), _int(_FSMOUNT_CLOEXEC), _int(0)), "fsmount"
     )
 
 
 def move_mount(fd: int, target: str) -> None:
     """move_mount(2): put the detached mount at `target`."""
     _check(
-        _libc.syscall(
+        _syscall(
             _long(_NR_MOVE_MOUNT),
             _int(fd),
             _str(b""),
@@ -243,15 +248,16 @@ def sethostname(name: str) -> None:
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0) -> int:
     """prctl(2)."""
-    return _check(_libc.prctl(option, arg2, arg3, 0, 0), f"prctl {option}")
+    result: int = _prctl(option, arg2, arg3, 0, 0)
+    return result if result >= 0 else _check(result, f"prctl {option}")
 
 
 def capset(mask: int) -> None:
     """capset(2) on the caller: effective and permitted are `mask` (bit n for capability n),
     inheritable is empty."""
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    header = _CapHeader(_CAPABILITY_VERSION_3, 0)
     low, high = mask & 0xFFFFFFFF, mask >> 32
-    data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
+    data = _CapData(low, low, 0, high, high, 0)
     _check(_libc.capset(header, data), "capabilities")
 
 
