@@ -81,7 +81,7 @@ class Qmp:
             return self._loop.run_until_complete(asyncio.wait_for(awaitable, self._timeout))
         except ExecuteError as error:
             raise QmpError(
-                f"QEMU refused {name}: {error}", sent=sent, received=error.error._asdict()
+                f"QEMU refused {name}: {error}", sent=sent, received=str(error.error)
             ) from error
         except TimeoutError as error:
             raise QmpError(f"no answer to {name} in {self._timeout} s", sent=sent) from error

@@ -42,4 +42,4 @@ def host_tsc_khz() -> int | None:
         time.sleep(_WINDOW_S)
         end, more = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW), read()
         rates.append((more - ticks) * 1_000_000 // (end - start))
-    return sorted(rates)[_TRIES // 2]
+    return int(sorted(rates)[_TRIES // 2])
