@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["OWNER", "abandoned", "own_run", "runs_dir"]
+__all__ = ["OWNER", "abandoned", "held", "own_run", "runs_dir"]
 
 OWNER = "owner.lock"
 
@@ -54,10 +54,11 @@ def abandoned(cache: Path) -> list[str]:
     """Ids of runs whose state directory is there and whose owner is not."""
     if not runs_dir(cache).is_dir():
         return []
-    return [state.name for state in sorted(runs_dir(cache).iterdir()) if not _held(state)]
+    return [state.name for state in sorted(runs_dir(cache).iterdir()) if not held(state)]
 
 
-def _held(state: Path) -> bool:
+def held(state: Path) -> bool:
+    """Whether a living process owns this state directory."""
     try:
         lock = os.open(state / OWNER, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

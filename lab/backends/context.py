@@ -1,34 +1,33 @@
 """What all backends of one run share: where things go, the image store, the spawner.
 
-Everything that can outlive a crash is under `state` or in a cgroup under ``lab/<run id>``, so that
+Everything that can outlive a crash is under `state` or in a cgroup under ``lab-<run id>``, so that
 `lab.gc` finds it by name alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtime.cgroups import Cgroup, CgroupLayout
+    from runtime.cgroups import Cgroup
     from runtime.images import ImageStore
     from runtime.spawn import Spawner
 
-    from lab.backends.base import Limits
+__all__ = ["Context", "Shared", "cgroup_of"]
 
-__all__ = ["CGROUP_ROOT", "Context", "Shared"]
 
-CGROUP_ROOT = "lab"
-"""First component of every cgroup that the lab makes."""
+def cgroup_of(run: str) -> str:
+    """Path of a run's cgroup, below the root of each hierarchy."""
+    return f"lab-{run}"
 
 
 class Shared:
-    """Opened once a run, in the main thread (a child's death signal follows the thread that made
-    it)."""
+    """Opened once a run, in the main thread: a child's death signal follows the thread that
+    started it."""
 
     def __init__(self, run: str, cache: Path, state: Path) -> None:
         self.run = run
@@ -57,33 +56,13 @@ class Shared:
         return ImageStore(self.cache / "images")
 
     @cached_property
-    def cgroups(self) -> CgroupLayout:
-        """Which cgroup controllers this host has, and where."""
-        from runtime.cgroups import CgroupLayout
+    def cgroup(self) -> Cgroup:
+        """The run's cgroup; instances are its children."""
+        from runtime.cgroups import Cgroup, CgroupLayout
 
-        return CgroupLayout.detect()
-
-    def make_cgroup(self, name: str, limits: Limits | None) -> Cgroup:
-        """The cgroup ``lab/<run>/<name>``; without limits it only accounts."""
-        from runtime.cgroups import Cgroup
-
-        path = f"{CGROUP_ROOT}/{self.run}/{name}"
-        if limits is None:
-            return Cgroup.create(self.cgroups, path)
-        return Cgroup.create(
-            self.cgroups, path, cpus=limits.cpus, memory=limits.memory, pids=limits.pids
-        )
-
-    def instance_dir(self, name: str) -> Path:
-        """A fresh directory for one instance, below the run's state directory."""
-        path = self.state / name
-        path.mkdir()
-        return path
-
-    def remove_dir(self, path: Path) -> None:
-        """Remove an instance's directory, if it is still there."""
-        if path.exists():
-            shutil.rmtree(path)
+        made = Cgroup.create(CgroupLayout.detect(), cgroup_of(self.run))
+        self._stack.callback(made.remove)
+        return made
 
 
 class Context:
