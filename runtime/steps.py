@@ -1,7 +1,7 @@
 """What a child does between its clone and its exec, as plain functions.
 
 A *step* is a tuple: the name of a function here, then its arguments, nothing but what `marshal`
-can carry. An `Operation` (runtime/operations.py) describes itself and becomes a step; the spawn
+can carry. An `Operation` (runtime/operations/) describes itself and becomes a step; the spawn
 helper, which stays small and never sees the dataclasses, looks the function up in `STEPS` and
 calls it. Composite steps are here because they have to look before they act: a path that one
 kernel has and another lacks.

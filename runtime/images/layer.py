@@ -168,8 +168,11 @@ def _create(
 
 
 def _hard_link(archive: Path, member: tarfile.TarInfo, target: Path, path: Path) -> None:
-    other = tarfile.TarInfo(member.linkname)
-    source = _place(archive, target, other)
+    try:
+        source = _place(archive, target, tarfile.TarInfo(member.linkname))
+    except LayerRefused as error:
+        reason = f"links to {member.linkname!r}: {error}"
+        raise LayerRefused(str(archive), member.name, reason) from error
     if not os.path.lexists(source):
         raise LayerRefused(str(archive), member.name, f"links to {member.linkname!r}, not there")
     if stat.S_ISDIR(source.lstat().st_mode):

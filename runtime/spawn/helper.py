@@ -12,7 +12,7 @@ is ``b"memfd"``, and the first descriptor holds it). On the report socket go
     b"P" + marshal(pid)                        from the helper, after clone3
     b"M" + marshal({phase: nanoseconds})       from the child, just before its exec
     b"E" + marshal((step number, errno, path)) from whoever failed; a number of -1 is the clone,
-                                               the number of steps is the exec
+                                               -2 the descriptors, that of all steps the exec
 
 and then its end: closed by the exec, or by the death of everyone who held it. The children are
 made with CLONE_PARENT, so they are the *lab process's* own children: it waits for them itself,
@@ -39,6 +39,13 @@ from _socket import MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, SCM_RIGHTS, SOL_SOCKET, sock
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from marshal import dumps, loads
 from select import POLLIN, poll
+
+TYPE_CHECKING = False  # typing's own constant would bring typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Table = dict[str, Callable[..., object]]
 
 _RESERVED = 32
 """Descriptors below this are held here, so that those received never collide with a target."""
@@ -98,7 +105,7 @@ def _is_gone(pidfd: int) -> bool:
     return bool(poller.poll(0))
 
 
-def _report(fd: int, kind: bytes, what) -> None:  # type: ignore[no-untyped-def]
+def _report(fd: int, kind: bytes, what: Any) -> None:
     """Tell the lab, unless it has stopped listening."""
     report = socket(fileno=fd)
     try:
@@ -111,7 +118,9 @@ def _report(fd: int, kind: bytes, what) -> None:  # type: ignore[no-untyped-def]
         report.detach()
 
 
-def _launch(request, fds, parent_pidfd, table, clone3) -> None:  # type: ignore[no-untyped-def]
+def _launch(
+    request: Any, fds: list[int], parent_pidfd: int, table: Table, clone3: Callable[..., int]
+) -> None:
     flags, cgroup, targets, steps, execution = request
     cgroup_fd = -1
     try:
@@ -130,7 +139,14 @@ def _launch(request, fds, parent_pidfd, table, clone3) -> None:  # type: ignore[
         _child(fds, targets, steps, execution, parent_pidfd, table)
 
 
-def _child(fds, targets, steps, execution, parent_pidfd, table) -> None:  # type: ignore[no-untyped-def]
+def _child(
+    fds: list[int],
+    targets: tuple[int, ...],
+    steps: list[Any],
+    execution: Any,
+    parent_pidfd: int,
+    table: Table,
+) -> None:
     """Everything between clone and exec. Never returns: this is a copy of the helper."""
     marks = {"clone": time.monotonic_ns()}
     report, number = fds[0], 0
@@ -145,9 +161,14 @@ def _child(fds, targets, steps, execution, parent_pidfd, table) -> None:  # type
                     os._exit(128 + SIGKILL)
             else:
                 table[name](*step[1:])
-        number = len(steps)
+        number = -2
+        if targets and max(targets) >= _RESERVED:
+            # QEMU's sockets keep the caller's numbers, which can be any: make way for them.
+            fds = [_clear_of(fd, targets) for fd in fds]
+            report = fds[0]
         for source, target in zip(fds[1:], targets, strict=True):
             os.dup2(source, target)
+        number = len(steps)
         _execute(report, marks, *execution)
     except OSError as error:
         _report(report, b"E", (number, error.errno, error.filename))
@@ -156,7 +177,20 @@ def _child(fds, targets, steps, execution, parent_pidfd, table) -> None:  # type
     os._exit(127)
 
 
-def _execute(report, marks, candidates, argv, env) -> None:  # type: ignore[no-untyped-def]
+def _clear_of(fd: int, targets: tuple[int, ...]) -> int:
+    """The descriptor, or a copy of it at a number that no target will overwrite."""
+    while fd in targets:
+        fd = fcntl(fd, F_DUPFD_CLOEXEC, fd + 1)
+    return fd
+
+
+def _execute(
+    report: int,
+    marks: dict[str, int],
+    candidates: tuple[str, ...],
+    argv: tuple[str, ...],
+    env: dict[str, str],
+) -> None:
     """Try the places where the program may be, as execvp(3) does: a missing one is passed over,
     any other failure counts, and among failures EACCES says more than ENOENT."""
     marks["exec"] = time.monotonic_ns()

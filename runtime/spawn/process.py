@@ -207,6 +207,8 @@ class Process:
     def _explain(self, number: int, errno: int, path: str | None) -> SpawnError:
         if not errno:
             return SpawnError(f"the child of {self.argv[0]!r} failed in its set-up: {path}")
+        if number == -2:
+            return StepFailed("pass on the descriptors", errno, path, "raise RLIMIT_NOFILE")
         if number < 0:
             advice = "namespaces need root, and free room in /proc/sys/user/max_*_namespaces"
             return StepFailed("clone a child", errno, path, advice)

@@ -31,8 +31,8 @@ __all__ = ["DEFAULT_PATH", "MAX_FD", "Request"]
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where a program without a slash is looked for if the environment has no PATH."""
 
-MAX_FD = 31
-"""The highest descriptor number that a request may ask for."""
+MAX_FD = 65535
+"""The highest descriptor number that a request may ask for; RLIMIT_NOFILE may be lower."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,19 @@ def test_a_request_larger_than_a_packet(spawner: Spawner) -> None:
     assert len(out.splitlines()) == 300
 
 
+def test_descriptors_at_high_and_colliding_numbers(spawner: Spawner) -> None:
+    pipes = [os.pipe() for _ in range(12)]
+    targets = range(33, 45)  # where the helper itself receives descriptors
+    fds = {target: pipe[1] for target, pipe in zip(targets, pipes, strict=True)}
+    script = "; ".join(f"echo {target} >/proc/self/fd/{target}" for target in targets)
+    with spawner.spawn(Request(argv=("/bin/sh", "-c", script), fds=fds)) as process:
+        assert process.started().wait(30) == 0
+    for target, (read, write) in zip(targets, pipes, strict=True):
+        os.close(write)
+        with os.fdopen(read) as lines:
+            assert lines.read() == f"{target}\n"
+
+
 def test_chroot_for_a_plain_process(spawner: Spawner, busybox: Image) -> None:
     status, out = read_all(
         spawner,

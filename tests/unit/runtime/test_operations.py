@@ -141,7 +141,7 @@ def test_a_spec_that_cannot_be_says_which_key(changes: dict[str, object], messag
         ({"argv": ("a\0b",)}, "zero byte"),
         ({"env": {"A=B": "x"}}, "env: 'A=B'"),
         ({"cwd": "tmp"}, "cwd: 'tmp'"),
-        ({"fds": {32: 0}}, "fds:"),
+        ({"fds": {65536: 0}}, "fds:"),
         ({"uid": -1}, "negative"),
         ({"hostname": "x"}, "rename the host"),
     ],
