@@ -538,9 +538,13 @@ int main(void)
 	mount_kernel_file_systems("");
 	open_uevents();
 	load_modules();
-	/* Control comes last (see above), so with it all the others are there. */
 	for (scan_ports(); control < 0; scan_ports())
 		await_uevent("port", "lab.control");
+	/*
+	 * Control comes last (see above), so with it all the others are there; but the scan that
+	 * found it may have passed by others before they had their names.
+	 */
+	scan_ports();
 	if (events < 0 || output < 0 || errors < 0)
 		fail("port", ENODEV, "lab.events, lab.stdout or lab.stderr");
 	say("phase init");
