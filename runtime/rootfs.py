@@ -105,18 +105,21 @@ def _inside(namespaces: Namespace, loopback: bool) -> tuple[Operation, ...]:
         Mount("tmpfs", "/dev", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k"),
         *(MakeDevice(path, *numbers) for path, numbers in DEVICES.items()),
         *(MakeSymlink(path, target) for path, target in _LINKS.items()),
-        MakeDirectory("/dev/pts"),
+        MakeDirectory("/dev/pts", fresh=True),
         Mount(
             "devpts",
             "/dev/pts",
             MS_NOSUID | MS_NOEXEC,
             "newinstance,ptmxmode=0666,mode=0620,gid=5",
         ),
-        MakeDirectory("/dev/shm", 0o1777),
+        MakeDirectory("/dev/shm", 0o1777, fresh=True),
         Mount("tmpfs", "/dev/shm", _STRICT, "mode=1777,size=65536k"),
     ]
     if namespaces & Namespace.IPC and _has_mqueue():
-        operations += [MakeDirectory("/dev/mqueue"), Mount("mqueue", "/dev/mqueue", _STRICT)]
+        operations += [
+            MakeDirectory("/dev/mqueue", fresh=True),
+            Mount("mqueue", "/dev/mqueue", _STRICT),
+        ]
     operations += [Mask(path) for path in MASKED]
     operations += [ReadOnly(path) for path in READ_ONLY]
     if loopback:

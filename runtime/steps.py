@@ -81,22 +81,22 @@ def pivot() -> None:
 def mask(path: str) -> None:
     """Hide a path: a file behind /dev/null, a directory behind an empty read-only tmpfs. What
     this kernel does not have needs no hiding (OCI config-linux.md, "Masked Paths")."""
-    try:
-        syscalls.mount("/dev/null", path, None, MS_BIND, None)
-    except FileNotFoundError:
-        pass
-    except NotADirectoryError:
+    number = syscalls.try_mount("/dev/null", path, None, MS_BIND, None)
+    if number == errno.ENOTDIR:
         flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
         syscalls.mount("tmpfs", path, "tmpfs", flags, "size=0")
+    elif number and number != errno.ENOENT:
+        raise OSError(number, os.strerror(number), path)
 
 
 def read_only(path: str) -> None:
     """Make a path that is there read-only (OCI config-linux.md, "Readonly Paths"): a bind mount
     of itself, then a remount, because a first bind takes no flags (mount(2), "Remounting")."""
-    try:
-        syscalls.mount(path, path, None, MS_BIND | MS_REC, None)
-    except FileNotFoundError:
+    number = syscalls.try_mount(path, path, None, MS_BIND | MS_REC, None)
+    if number == errno.ENOENT:
         return
+    if number:
+        raise OSError(number, os.strerror(number), path)
     flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
     syscalls.mount(None, path, None, flags, None)
 

@@ -43,6 +43,7 @@ __all__ = [
     "prctl",
     "prlimit",
     "sethostname",
+    "try_mount",
     "umount2",
     "unshare",
 ]
@@ -87,9 +88,9 @@ _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 _CAPABILITY_VERSION_3 = 0x20080522
 
-_libc = ctypes.CDLL(None, use_errno=True)
-# clone3 keeps the interpreter lock (PyDLL): a child must not wake up in the middle of taking it.
-_libc_locked = ctypes.PyDLL(None, use_errno=True)
+# PyDLL keeps the interpreter lock: a child must not wake up from its clone in the middle of taking
+# it, and none of these calls waits for anything.
+_libc = ctypes.PyDLL(None, use_errno=True)
 
 _long, _int, _ulong, _str = ctypes.c_long, ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p
 _libc.mount.argtypes = (_str, _str, _str, _ulong, _str)
@@ -103,15 +104,15 @@ _libc.ioctl.argtypes = (_int, _ulong, ctypes.c_void_p)
 
 # Looked up here and not at first use: that would be in every child anew.
 _syscall = _libc.syscall
+_mount = _libc.mount
 _prctl = _libc.prctl
-_locked_syscall = _libc_locked.syscall
 _NR_PIVOT = _NR_PIVOT_ROOT.get(os.uname().machine, -1)
 _CapHeader = ctypes.c_uint32 * 2
 _CapData = ctypes.c_uint32 * 6
 
 
 def _encode(text: str | None) -> bytes | None:
-    return None if text is None else os.fsencode(text)
+    return None if text is None else text.encode(errors="surrogateescape")
 
 
 def _check(result: int, about: str | None = None) -> int:
@@ -153,9 +154,7 @@ def clone3(flags: int, cgroup_fd: int = -1) -> int:
         args.flags |= CLONE_INTO_CGROUP
         args.cgroup = cgroup_fd
     return _check(
-        _locked_syscall(
-            _long(_NR_CLONE3), ctypes.byref(args), ctypes.c_size_t(ctypes.sizeof(args))
-        ),
+        _syscall(_long(_NR_CLONE3), ctypes.byref(args), ctypes.c_size_t(ctypes.sizeof(args))),
         "clone3",
     )
 
@@ -169,9 +168,18 @@ def mount(
     source: str | None, target: str, fstype: str | None, flags: int, data: str | None
 ) -> None:
     """mount(2). `data` must fit in one page with its terminating zero."""
-    _check(
-        _libc.mount(_encode(source), _encode(target), _encode(fstype), flags, _encode(data)), target
-    )
+    number = try_mount(source, target, fstype, flags, data)
+    if number:
+        raise OSError(number, os.strerror(number), target)
+
+
+def try_mount(
+    source: str | None, target: str, fstype: str | None, flags: int, data: str | None
+) -> int:
+    """mount(2), but returns the error number, 0 for none: for targets that may well be missing.
+    An exception would cost a fresh child more than the call."""
+    result = _mount(_encode(source), _encode(target), _encode(fstype), flags, _encode(data))
+    return ctypes.get_errno() if result < 0 else 0
 
 
 def umount2(target: str, flags: int) -> None:

@@ -179,10 +179,11 @@ class ImageStore:
 
     def _sweep(self) -> None:
         """Remove what dead processes were making."""
-        for path in (self.root / "tmp").iterdir():
-            pid, start, _ = path.name.split(".", 2)
-            if _started(int(pid)) != start:
-                shutil.rmtree(path, ignore_errors=False)
+        with self._lock("sweep"):  # two at once would trip over each other's removals
+            for path in (self.root / "tmp").iterdir():
+                pid, start, _ = path.name.split(".", 2)
+                if _started(int(pid)) != start:
+                    shutil.rmtree(path)
 
 
 def _started(pid: int) -> str | None:

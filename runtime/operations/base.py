@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from runtime import steps
 
@@ -12,6 +13,9 @@ __all__ = ["Mark", "Operation"]
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One thing that is done between clone and exec."""
+
+    advice: ClassVar[str] = ""
+    """What to do if it fails for the reason that is most likely."""
 
     def describe(self) -> str:
         """What it does, in words that fit after "could not"."""

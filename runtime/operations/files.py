@@ -105,6 +105,10 @@ class MountOverlay(Operation):
     upper: str | None = None
     work: str | None = None
     volatile: bool = True
+    advice: ClassVar[str] = (
+        "the upper layer cannot lie on another overlay or a network file system: put the state "
+        "directory on a disk or a tmpfs; dmesg has the kernel's reason"
+    )
 
     def __post_init__(self) -> None:
         for path in (*self.lowers, self.upper or "", self.work or ""):
@@ -182,10 +186,12 @@ class Chdir(Operation):
 
 @dataclass(frozen=True, slots=True)
 class MakeDirectory(Operation):
-    """A directory to mount on; one that is there is taken, a symbolic link is refused."""
+    """A directory to mount on. One that is there is taken, a symbolic link is refused; where it
+    is known that there is none, `fresh` saves the look."""
 
     path: str
     mode: int = 0o755
+    fresh: bool = False
 
     def describe(self) -> str:
         """See `Operation`."""
@@ -193,7 +199,7 @@ class MakeDirectory(Operation):
 
     def step(self) -> steps.Step:
         """See `Operation`."""
-        return ("mount_point", self.path, self.mode)
+        return ("mkdir" if self.fresh else "mount_point", self.path, self.mode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,8 @@ class Process:
             advice = "namespaces need root, and free room in /proc/sys/user/max_*_namespaces"
             return StepFailed("clone a child", errno, path, advice)
         if number < len(self._plan):
-            return StepFailed(self._plan[number].describe(), errno, path)
+            operation = self._plan[number]
+            return StepFailed(operation.describe(), errno, path, operation.advice)
         advice = "is it in the image, on PATH, and is its interpreter there too?"
         return ExecFailed(f"execute {self.argv[0]}", errno, path, advice)
 

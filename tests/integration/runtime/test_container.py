@@ -14,6 +14,7 @@ import pytest
 
 from runtime import (
     Cgroup,
+    CgroupLayout,
     Container,
     ContainerError,
     ContainerSpec,
@@ -234,7 +235,7 @@ def test_a_missing_layer_names_the_overlay(
     spec = make_spec("/bin/true", layers=(folder / "not-there",))
     with (
         Container.launch(spec, spawner, parent=group) as container,
-        pytest.raises(StepFailed, match="mount overlay of 1 layer"),
+        pytest.raises(StepFailed, match=r"mount overlay of 1 layer.*state directory"),
     ):
         container.process.started()
 
@@ -289,6 +290,18 @@ def test_too_much_memory_is_killed(run: Run) -> None:
 def test_too_many_processes_are_refused(run: Run) -> None:
     result = run("for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; true", limits=Limits(pids=4))
     assert "can't fork" in result.out
+
+
+def test_the_kernel_keeps_the_cpu_quota(
+    spawner: Spawner, group: Cgroup, make_spec: MakeSpec, layout: CgroupLayout
+) -> None:
+    spec = make_spec("/bin/sleep", "1000", limits=Limits(cpus=0.25))
+    with Container.launch(spec, spawner, parent=group) as container:
+        container.process.started()
+        assert container.cgroup is not None
+        ((path, text),) = container.cgroup.limit_files(cpus=0.25)
+        assert Path(path).read_text().strip() == text
+        assert str(container.pid) in Path(path).with_name("cgroup.procs").read_text().split()
 
 
 def test_loopback_is_up_when_asked_for(run: Run) -> None:
