@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vm.command import QEMU
+from vm.cache import scratch
+from vm.command import CPUS, QEMU
 from vm.config import Accelerator, MachineConfig
 from vm.errors import MachineError, NotReady, ToolMissing
 from vm.initramfs import build_initramfs
@@ -90,8 +90,8 @@ def probe(kernel: Kernel, cache: Path, *, refresh: bool = False, spawn: Spawn = 
     stored = cache / "accelerator.json"
     if not refresh and (known := _load(stored, key)):
         return known
-    tcg = _boot(kernel, cache, "tcg", "max", _TCG_LIMIT_S, spawn)
-    attempts = [Attempt("tcg", "max", tcg, f"init after {tcg:.2f} s")]
+    tcg = _boot(kernel, cache, "tcg", CPUS["tcg"], _TCG_LIMIT_S, spawn)
+    attempts = [Attempt("tcg", CPUS["tcg"], tcg, f"init after {tcg:.2f} s")]
     attempts += _try_kvm(kernel, cache, kvm_limit(tcg), spawn)
     verdict = decide(attempts)
     _store(stored, key, verdict)
@@ -124,12 +124,12 @@ def _boot(
     kernel: Kernel, cache: Path, accel: Accelerator, cpu: str, limit: float, spawn: Spawn
 ) -> float:
     """Return the seconds from launch to the guest's init. MachineError: it did not come."""
-    with tempfile.TemporaryDirectory(prefix="probe-", dir=cache) as scratch:
+    with scratch(cache) as directory:
         config = MachineConfig(
             name=f"probe-{accel}",
             kernel=kernel.image,
             initramfs=build_initramfs(kernel, "mmio", cache),
-            state_dir=Path(scratch) / "machine",
+            state_dir=directory / "machine",
             accel=accel,
             cpu=cpu,
             tsc_khz=host_tsc_khz(),

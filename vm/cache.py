@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["make_once"]
+__all__ = ["make_once", "scratch"]
 
 _TEMPORARY = ".tmp-"
 
@@ -41,7 +41,9 @@ def _sweep(parent: Path) -> None:
 
 
 @contextlib.contextmanager
-def _temporary(parent: Path) -> Iterator[Path]:
+def scratch(parent: Path) -> Iterator[Path]:
+    """A new directory in `parent` for as long as the context lasts. If this process is killed, the
+    next that makes one here removes it."""
     with contextlib.ExitStack() as stack:
         # Under the parent's lock, so that no sweeper sees the new directory before it is locked.
         with _locked(parent):
@@ -61,7 +63,7 @@ def make_once(target: Path, make: Callable[[Path], None]) -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary(target.parent) as work:
+    with scratch(target.parent) as work:
         content = work / "content"
         content.mkdir()
         make(content)

@@ -44,7 +44,7 @@ class MachineConfig:
     machine: MachineType = "microvm"
     accel: Accelerator = "tcg"
     cpu: str | None = None
-    """QEMU's -cpu; None: ``max`` under TCG, ``host`` under KVM."""
+    """QEMU's -cpu; None: `vm.command.CPUS`."""
     vcpus: int = 1
     memory: int = 128 * 2**20
     """Bytes."""

@@ -70,7 +70,9 @@ class Machine:
         self._control = Control()
         self._stdin = sockets.get("stdin")
         self._asked_to_end = False
-        readable = ("events", "control", "stdout", "stderr", "console")  # events first: it is timed
+        # Control first: when it tells of the workload's end, all that the workload wrote before is
+        # already in the other sockets, and the same round takes it.
+        readable = ("control", "events", "stdout", "stderr", "console")
         self._channels = {name: Channel(sockets[name]) for name in readable if name in sockets}
         self._phases = {"process": time.monotonic_ns()}
         self._epoll = resources.enter_context(select.epoll())

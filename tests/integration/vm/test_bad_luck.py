@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,8 @@ def test_a_root_that_is_no_file_system(boot: Boot, base: BaseDisk, tmp_path: Pat
     empty = tmp_path / "empty.raw"
     empty.write_bytes(bytes(2**20))
     blank = tmp_path / "blank.qcow2"
-    os.system(f"qemu-img create -q -f qcow2 -F raw -b {empty} {blank}")  # noqa: S605
+    backing = ("-F", "raw", "-b", str(empty))
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(blank)], check=True)
     disk = BaseDisk(empty, blank, "sha256:empty", 2**20)
     with pytest.raises(GuestError, match="/dev/vda") as caught:
         boot("true", disk=disk).wait_event(soon())
