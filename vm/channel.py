@@ -6,9 +6,10 @@ takes what is there.
 
 from __future__ import annotations
 
-import socket
+import os
 import time
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from vm.errors import VmError
 
@@ -17,24 +18,28 @@ __all__ = ["Channel", "Control", "GuestFailure", "WorkloadExit"]
 _CHUNK = 65536
 
 
-class Channel:
-    """One stream from the guest. Keeps its last `keep` bytes."""
+class _Readable(Protocol):
+    def fileno(self) -> int: ...
 
-    def __init__(self, sock: socket.socket, *, keep: int = _CHUNK) -> None:
-        self.sock = sock
+
+class Channel:
+    """One stream from the guest, a socket or a pipe. Keeps its last `keep` bytes."""
+
+    def __init__(self, source: _Readable, *, keep: int = _CHUNK) -> None:
+        self.source = source
         self.first_ns: int | None = None
         """CLOCK_MONOTONIC when its first byte was taken."""
         self.open = True
         self.data = b""
         self._keep = keep
-        sock.setblocking(False)
+        os.set_blocking(source.fileno(), False)
 
     def pump(self) -> bytes:
         """Take what is there now; b"" if nothing is, or nothing will be (`open` tells)."""
         taken = b""
         while self.open:
             try:
-                chunk = self.sock.recv(_CHUNK)
+                chunk = os.read(self.source.fileno(), _CHUNK)
             except BlockingIOError:
                 break
             except ConnectionResetError:

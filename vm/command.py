@@ -32,7 +32,7 @@ def channels(config: MachineConfig) -> tuple[str, ...]:
 
 def command(config: MachineConfig, fds: Mapping[str, int]) -> list[str]:
     """Return QEMU's argument vector. `fds` maps each of `channels(config)` to the descriptor of
-    QEMU's end of a socket pair, as numbered in QEMU.
+    QEMU's end, as numbered in QEMU: of a socket pair, or for ``console`` of a pipe to write to.
     """
     argv = [
         QEMU,
@@ -54,7 +54,13 @@ def command(config: MachineConfig, fds: Mapping[str, int]) -> list[str]:
         *("-mon", "chardev=qmp,mode=control"),
     ]
     if config.console:
-        argv += [*_socket("console", fds), "-serial", "chardev:console"]
+        argv += [
+            # A pipe, passed as a file (vm.machine says why no socket); append=on, because QEMU
+            # would truncate it otherwise, which a pipe refuses.
+            *("-add-fd", f"fd={fds['console']},set=1"),
+            *("-chardev", "file,id=console,path=/dev/fdset/1,append=on"),
+            *("-serial", "chardev:console"),
+        ]
     if config.disk is not None:
         argv += _disk(config)
     return argv + _serial(config, fds)

@@ -11,6 +11,7 @@ machine's channels) or in the methods that take a deadline.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import select
 import shutil
@@ -59,6 +60,7 @@ class Machine:
         argv: list[str],
         process: Process,
         sockets: Mapping[str, socket.socket],
+        console: io.FileIO | None,
         resources: contextlib.ExitStack,
     ) -> None:
         self.config = config
@@ -72,12 +74,17 @@ class Machine:
         self._asked_to_end = False
         # Control first: when it tells of the workload's end, all that the workload wrote before is
         # already in the other sockets, and the same round takes it.
-        readable = ("control", "events", "stdout", "stderr", "console")
-        self._channels = {name: Channel(sockets[name]) for name in readable if name in sockets}
+        readable = ("control", "events", "stdout", "stderr")
+        self._channels = {name: Channel(sockets[name]) for name in readable}
+        self._control_socket = sockets["control"]
         self._phases = {"process": time.monotonic_ns()}
         self._epoll = resources.enter_context(select.epoll())
         for channel in self._channels.values():
-            self._epoll.register(channel.sock, select.EPOLLIN)
+            self._epoll.register(channel.source, select.EPOLLIN)
+        if console is not None:
+            self._channels["console"] = Channel(console)
+            # One wake-up, for the time of the first byte: the console comes byte by byte.
+            self._epoll.register(console, select.EPOLLIN | select.EPOLLONESHOT)
 
     @classmethod
     def launch(cls, config: MachineConfig, *, spawn: Spawn = spawn) -> Machine:
@@ -98,7 +105,16 @@ class Machine:
             ours: dict[str, socket.socket] = {}
             with contextlib.ExitStack() as theirs:
                 fds = {}
+                console = None
+                if config.console:
+                    # Not a socket: that holds 278 writes of one byte, and then a guest whose host
+                    # is looking elsewhere stands still in its boot. A pipe holds 64 KiB (pipe(7)).
+                    read, write = os.pipe()
+                    console = stack.enter_context(io.FileIO(read))
+                    fds["console"] = theirs.enter_context(io.FileIO(write, "w")).fileno()
                 for name in channels(config):
+                    if name == "console":
+                        continue
                     ours[name], end = socket.socketpair()
                     stack.enter_context(ours[name])
                     fds[name] = theirs.enter_context(end).fileno()
@@ -107,7 +123,7 @@ class Machine:
                 ours["control"].sendall(job)
                 argv = command(config, fds)
                 process = _start(config, argv, fds, spawn)
-            return cls(config, argv, process, ours, stack.pop_all())
+            return cls(config, argv, process, ours, console, stack.pop_all())
 
     def __enter__(self) -> Machine:
         return self
@@ -291,7 +307,7 @@ class Machine:
                 return False  # nobody there to ask
         self._asked_to_end = True
         try:
-            self._channels["control"].sock.sendall(POWEROFF)
+            self._control_socket.sendall(POWEROFF)
         except OSError:
             return False  # QEMU is ending, or the guest takes nothing: the next step will tell
         return self._ended_by(time.monotonic() + grace)
@@ -343,7 +359,7 @@ class Machine:
             if name == "control" and taken:
                 self._control.feed(taken, time.monotonic_ns())
             if not channel.open:
-                self._epoll.unregister(channel.sock)
+                self._epoll.unregister(channel.source)
 
     def _fail_guest(self) -> NoReturn:
         failure = self._control.failure
