@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["cache_dir", "results_dir"]
+__all__ = ["cache_dir", "results_dir", "state_dir"]
 
 NAME = "isolation-lab"
 
@@ -21,6 +21,12 @@ def cache_dir() -> Path:
         return Path("/var/cache") / NAME
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / NAME
+
+
+def state_dir() -> Path:
+    """The scratch of live runs, one directory each: overlays, sockets. In the cache, so that it is
+    on the file system of the images: an overlay or a reflink across two of them cannot be."""
+    return cache_dir() / "runs"
 
 
 def results_dir() -> Path:
