@@ -47,19 +47,19 @@ def examine(cache: Path, *, fresh: bool = False, progress: Progress | None = Non
 def _host(cache: Path, fresh: bool) -> Iterator[Host]:
     """The scratch directory is that of a run: `lab gc` removes it if the doctor is killed, and
     leaves it alone as long as the doctor lives."""
-    from lab.doctor.probe import Host, in_words
+    from lab.doctor.probe import Host
     from lab.ownership import own_run
     from lab.paths import results_dir
 
     run = f"doctor-{os.getpid()}"
     with contextlib.ExitStack() as stack:
-        scratch, refused = None, ""
+        scratch, refused = None, None
         try:
             scratch = stack.enter_context(own_run(cache, run))
             if os.geteuid() != 0:
                 stack.callback(_make_removable, scratch)
         except OSError as error:
-            refused = in_words(error)
+            refused = error
         yield Host(cache, results_dir(), run, scratch, refused, fresh)
 
 

@@ -67,14 +67,14 @@ class Host:
     """What they make carries this name, so that `lab gc` finds it if the doctor is killed."""
     scratch: Path | None
     """A directory in the cache for the length of the examination; None: `refused` says why."""
-    refused: str = ""
+    refused: OSError | None = None
     fresh: bool = False
     """Ask again where an earlier verdict is cached."""
 
     def room(self, name: str) -> Path:
         """A new directory in the cache's file system. OSError: the cache cannot be written."""
         if self.scratch is None:
-            raise OSError(errno.EROFS, self.refused, str(self.cache))
+            raise self.refused or OSError(errno.ENOENT, "no scratch directory", str(self.cache))
         room = self.scratch / name
         room.mkdir()
         return room
@@ -136,12 +136,13 @@ def carry_out(probe: Probe, host: Host, so_far: Mapping[str, Finding]) -> Findin
         return probe.finding(
             missing(f"not tried: needs {' and '.join(absent)}", f"see {absent[0]}")
         )
-    outcome = _attempt(probe, host)
-    if probe.tidy is not None:
-        try:
-            probe.tidy(host)
-        except Exception as error:  # a failure of ours or of the kernel: to be told, not to stop at
-            outcome = limited(f"{outcome.found}; left behind: {in_words(error)}", "lab gc")
+    left = ""
+    try:
+        outcome = _attempt(probe, host)
+    finally:  # also after Ctrl-C
+        left = _tidy(probe, host)
+    if left:
+        outcome = limited(f"{outcome.found}; left behind: {left}", "sudo lab gc")
     return probe.finding(outcome)
 
 
@@ -152,6 +153,16 @@ def _attempt(probe: Probe, host: Host) -> Outcome:
         return missing(f"{error}; it was killed")
     except (OSError, Crashed) as error:
         return missing(in_words(error))
+
+
+def _tidy(probe: Probe, host: Host) -> str:
+    """Why something is left, or an empty text."""
+    try:
+        if probe.tidy is not None:
+            probe.tidy(host)
+    except Exception as error:  # a failure of ours or of the kernel: to be told, not to stop at
+        return in_words(error)
+    return ""
 
 
 def in_words(error: Exception) -> str:

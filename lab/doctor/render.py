@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lab.doctor.finding import Diagnosis, Finding, Status
 
-__all__ = ["render"]
+__all__ = ["Rendered", "render"]
 
 _STYLES: dict[Status, tuple[str, str, str]] = {
     "ok": ("✓", "+", "green"),
@@ -23,57 +23,63 @@ _STYLES: dict[Status, tuple[str, str, str]] = {
 }
 """Symbol, the same in ASCII, colour."""
 
-_WIDE = 110
-"""Columns from which what was tried has a column of its own."""
+_STATUS_WIDTH = 9
+_LEAST_TRIED = 16
+"""Columns below which a cut text tells nothing."""
 
 
-class _Rendered:
+class Rendered:
+    """What `render` returns."""
+
     def __init__(self, diagnosis: Diagnosis) -> None:
         self._diagnosis = diagnosis
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         findings = self._diagnosis.findings
-        wide = options.max_width >= _WIDE
         # One width of names for all groups, so that their columns stand below each other.
-        width = max((len(one.name) for one in findings), default=0)
-        width = min(width, options.max_width // 3)
+        names = max((len(one.name) for one in findings), default=0)
+        names = min(names, options.max_width // 3)
         for group, members in groupby(findings, key=lambda one: one.group):
             yield Text(group, style="bold")
-            yield _table(members, width, wide=wide, ascii_only=options.ascii_only)
+            yield _table(members, names, options)
         yield Text()
         yield _verdict(self._diagnosis)
 
 
-def render(diagnosis: Diagnosis) -> _Rendered:
+def render(diagnosis: Diagnosis) -> Rendered:
     """Something for `rich.console.Console.print`."""
-    return _Rendered(diagnosis)
+    return Rendered(diagnosis)
 
 
-def _table(findings: Iterable[Finding], width: int, *, wide: bool, ascii_only: bool) -> Table:
+def _table(findings: Iterable[Finding], names: int, options: ConsoleOptions) -> Table:
     table = Table.grid(padding=(0, 1))
-    table.add_column(no_wrap=True, min_width=9)
-    table.add_column(min_width=width, max_width=width, overflow="fold")
-    if wide:
-        table.add_column(ratio=2, overflow="fold", style="dim")
-    table.add_column(ratio=3, overflow="fold")
-    table.expand = True
+    table.add_column(no_wrap=True, width=_STATUS_WIDTH)
+    table.add_column(width=names, overflow="fold")
+    table.add_column(overflow="fold")
+    room = options.max_width - _STATUS_WIDTH - names - 3
     for finding in findings:
         symbol, plain, colour = _STYLES[finding.status]
-        status = Text(f"{plain if ascii_only else symbol} {finding.status}", style=colour)
-        cells = [status, Text(finding.name)]
-        if wide:
-            cells.append(Text(finding.tried))
-        table.add_row(*cells, _told(finding, wide=wide))
+        status = Text(f"{plain if options.ascii_only else symbol} {finding.status}", style=colour)
+        told = _well(finding, room) if finding.status == "ok" else _ill(finding)
+        table.add_row(status, Text(finding.name), told)
     return table
 
 
-def _told(finding: Finding, *, wide: bool) -> Text:
-    """What came back; and if that is not all well, what was tried and what to do."""
+def _well(finding: Finding, room: int) -> Text:
+    """What came back, and what was tried as far as it has a place on the same line."""
     text = Text(finding.found)
-    if finding.status == "ok":
-        return text
-    if not wide:
-        text.append(f"\ntried: {finding.tried}", style="dim")
+    left = room - text.cell_len - 3
+    if left >= min(_LEAST_TRIED, len(finding.tried)):
+        tried = Text(f" | {finding.tried}", style="dim")
+        tried.truncate(left + 3, overflow="crop")
+        text.append_text(tried)
+    return text
+
+
+def _ill(finding: Finding) -> Text:
+    """What came back, what was tried, what to do."""
+    text = Text(finding.found)
+    text.append(f"\ntried: {finding.tried}", style="dim")
     if finding.advice:
         text.append("\ndo: ", style="bold").append(finding.advice)
     return text
@@ -83,4 +89,8 @@ def _verdict(diagnosis: Diagnosis) -> Text:
     if diagnosis.can_bench:
         return Text("lab bench can run here.", style="bold green")
     names = ", ".join(finding.name for finding in diagnosis.blocking)
-    return Text(f"lab bench cannot run here, because of: {names}.", style="bold red")
+    first = diagnosis.blocking[0]
+    return Text.assemble(
+        (f"lab bench cannot run here, because of: {names}.", "bold red"),
+        f"\nBegin with {first.name}: {first.advice}",
+    )

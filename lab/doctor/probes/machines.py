@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from lab.doctor.probe import Host, Outcome, limited, missing, ok, probe
@@ -72,11 +73,15 @@ def qemu_img(host: Host) -> Outcome:
     return ok(f"{image.stat().st_size // 1024} KiB")
 
 
-def _sweep_kernels(host: Host) -> None:
-    """What a killed download left: the next user of `vm.cache` removes it; be that one."""
-    if (kernels := host.cache / "kernels").is_dir():
-        with scratch(kernels):
+def _sweep(directory: Path) -> None:
+    """What a killed fetch or boot left, the next user of `vm.cache` removes: be that one."""
+    if directory.is_dir() and os.access(directory, os.W_OK):
+        with scratch(directory):
             pass
+
+
+def _sweep_kernels(host: Host) -> None:
+    _sweep(host.cache / "kernels")
 
 
 @probe(
@@ -96,9 +101,7 @@ def kernel(host: Host) -> Outcome:
 
 
 def _sweep_machines(host: Host) -> None:
-    if host.cache.is_dir():
-        with scratch(host.cache):
-            pass
+    _sweep(host.cache)
 
 
 @probe(
@@ -141,7 +144,7 @@ def judge_kvm(verdict: Verdict, device: bool) -> Outcome:
         assert verdict.kvm_s is not None
         faster = verdict.tcg_s / verdict.kvm_s
         return ok(
-            f"chosen, -cpu {verdict.cpu}: init after {verdict.kvm_s:.2f} s, {faster:.1f}× faster "
+            f"chosen, -cpu {verdict.cpu}: init after {verdict.kvm_s:.2f} s, {faster:.1f} times faster "
             f"than TCG's {verdict.tcg_s:.2f} s"
         )
     found = f"TCG is chosen ({verdict.tcg_s:.2f} s); KVM: {how}"

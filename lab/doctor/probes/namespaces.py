@@ -166,7 +166,7 @@ def user(_: Host) -> Outcome:
 
 
 @probe(
-    "user namespace, unprivileged",
+    "rootless user namespace",
     group="namespaces",
     tried="as uid nobody: unshare(CLONE_NEWUSER), then set the host name inside",
     needed_for=["rootless"],

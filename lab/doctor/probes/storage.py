@@ -56,7 +56,7 @@ def _write_through(options: str = "") -> None:
 
 
 @probe(
-    "overlay, root",
+    "overlay as root",
     group="storage",
     tried="overlay on the cache's file system; a lower file changed and another removed through it",
     advice=f"needs overlayfs, and no overlay or network below it; {_ELSEWHERE}",
@@ -71,12 +71,12 @@ def overlay(host: Host) -> Outcome:
 
 
 @probe(
-    "overlay, rootless",
+    "rootless overlay",
     group="storage",
     tried="the same as uid nobody in a user namespace, with userxattr",
     advice=f"needs Linux 5.11 and user xattrs; {_ELSEWHERE}",
     needed_for=["rootless"],
-    after=("user namespace, unprivileged",),
+    after=("rootless user namespace",),
 )
 def rootless(host: Host) -> Outcome:
     """userxattr: its marks are in user.overlay.*, which need no rights (overlayfs.rst)."""

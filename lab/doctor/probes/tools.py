@@ -18,7 +18,7 @@ _REPORT = ("ipykernel", "jinja2", "matplotlib", "mistune", "nbclient", "nbformat
 
 
 @probe(
-    "busybox, static",
+    "static busybox",
     group="tools",
     tried="a copy run in an empty root directory, as an image has it",
     advice="install busybox-static",
@@ -78,7 +78,7 @@ def compiler(host: Host) -> Outcome:
 
 
 @probe(
-    "mmdebstrap, debootstrap",
+    "mmdebstrap or debootstrap",
     group="tools",
     tried="the --version of each",
     advice="install mmdebstrap",
