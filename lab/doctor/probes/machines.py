@@ -144,8 +144,8 @@ def judge_kvm(verdict: Verdict, device: bool) -> Outcome:
         assert verdict.kvm_s is not None
         faster = verdict.tcg_s / verdict.kvm_s
         return ok(
-            f"chosen, -cpu {verdict.cpu}: init after {verdict.kvm_s:.2f} s, {faster:.1f} times faster "
-            f"than TCG's {verdict.tcg_s:.2f} s"
+            f"chosen, -cpu {verdict.cpu}: init after {verdict.kvm_s:.2f} s, {faster:.1f} times "
+            f"faster than TCG's {verdict.tcg_s:.2f} s"
         )
     found = f"TCG is chosen ({verdict.tcg_s:.2f} s); KVM: {how}"
     if device:
