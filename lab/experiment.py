@@ -154,8 +154,8 @@ def closest(wrong: str, choices: Iterable[str]) -> str:
 
 def _sentence(error: ValidationError) -> str:
     """The first mistake of a pydantic error as one sentence that names the key."""
-    errors = error.errors(include_url=False)
-    # A union reports one line per branch; the unknown key, where there is one, is the cause.
+    errors = _without_lost_branches(error.errors(include_url=False))
+    # The unknown key, where there is one, is the cause.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     key = _key(first["loc"])
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 and _distinct(errors) else ""
@@ -168,17 +168,30 @@ def _sentence(error: ValidationError) -> str:
     return f"{key + ': ' if key else ''}{message[0].lower()}{message[1:]}{given}{more}"
 
 
+def _without_lost_branches(errors: list[Any]) -> list[Any]:
+    """A union reports an error for each branch: those that want another type than was given say
+    nothing, if another branch took the type and found fault with the value."""
+    faults = {
+        tuple(e["loc"][:n]) for e in errors if not _wants_other(e) for n in range(len(e["loc"]))
+    }
+    return [e for e in errors if not (_wants_other(e) and e["loc"][:-1] in faults)]
+
+
+def _wants_other(error: Any) -> bool:
+    return error["type"].endswith("_type") and _is_branch(error["loc"][-1])
+
+
+def _is_branch(part: int | str) -> bool:
+    """Names of union branches are pydantic's, not the user's."""
+    return isinstance(part, str) and (part in {"int", "constrained-int"} or "[" in part)
+
+
 def _distinct(errors: list[Any]) -> bool:
     return len({_key(e["loc"]) for e in errors}) > 1
 
 
 def _key(loc: tuple[int | str, ...]) -> str:
-    parts = [
-        f"[{p}]" if isinstance(p, int) else f".{p}"
-        for p in loc
-        # Names of union branches are pydantic's, not the user's.
-        if not (isinstance(p, str) and (p in {"int", "constrained-int"} or "[" in p))
-    ]
+    parts = [f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc if not _is_branch(p)]
     return "".join(parts).removeprefix(".")
 
 
