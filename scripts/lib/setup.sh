@@ -15,8 +15,10 @@ LOG=$PWD/.setup.log
 STAMP=$VENV/.lab-setup
 OURS=$VENV/.lab-made
 UNFINISHED=$VENV.unfinished
+# Whether what the lab is measured and proved against is wanted too (bench_host_peers): set by scripts/test.
+PEERS=${PEERS:-false}
 # One command of each system package that the lab calls; the list of packages is the Ansible role's.
-COMMANDS="qemu-system-x86_64 qemu-img busybox mke2fs cc mmdebstrap setpriv ip nft cpio xz zstd"
+COMMANDS="qemu-system-x86_64 qemu-img busybox mke2fs cc mmdebstrap setpriv ip nft cpio xz zstd skopeo"
 
 # su without - leaves a root shell without the folders of mke2fs and nft.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -114,7 +116,8 @@ playbook() {
     # Ansible wants UTF-8, and keeps its scratch below the environment and not in somebody's home.
     LC_ALL=C.UTF-8 ANSIBLE_CONFIG=$PWD/ansible/ansible.cfg ANSIBLE_HOME=$VENV/ansible \
         ANSIBLE_LOCAL_TEMP=$VENV/ansible/tmp ANSIBLE_REMOTE_TEMP=$VENV/ansible/tmp \
-        "$VENV/bin/ansible-playbook" --inventory localhost, --connection local "$@" ansible/site.yml
+        "$VENV/bin/ansible-playbook" --inventory localhost, --connection local \
+        --extra-vars "bench_host_peers=$PEERS" "$@" ansible/site.yml
 }
 
 fingerprint() {
@@ -131,7 +134,13 @@ commands_there() {
     done
 }
 
-ready() { [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$(fingerprint)" ] && commands_there >/dev/null; }
+# A host that has the peers has all that is wanted without them.
+ready() {
+    [ -f "$STAMP" ] && commands_there >/dev/null && case "$(cat "$STAMP")" in
+    "$(fingerprint) peers=true" | "$(fingerprint) peers=$PEERS") ;;
+    *) return 1 ;;
+    esac
+}
 
 setup() {
     # Two at once would write into one environment: the second waits, and then finds all done. A killed
@@ -153,7 +162,7 @@ setup() {
         step "install system packages" playbook
         missing=$(commands_there) ||
             fail "the packages of ansible/roles/bench_host are installed, and the command $missing is still not on PATH ($PATH)"
-        fingerprint >"$STAMP.new"
+        printf '%s peers=%s\n' "$(fingerprint)" "$PEERS" >"$STAMP.new"
         mv "$STAMP.new" "$STAMP"
     fi
     exec 9>&-
