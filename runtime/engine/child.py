@@ -6,15 +6,17 @@ The child talks to whoever wants the container (the process that called `Spawner
     b"P" + pid                              from the one who cloned, after the clone
     b"M" + {phase: nanoseconds}             just before the exec
     b"H" + name                             a meeting point is reached: the child waits for b"+"
-    b"E" + (where, number, errno, path)     what failed: where is "outside", "clone", "maps" or
-                                            "inside", number that of the step
+    b"E" + (where, number, errno, path[, step])  what failed: where is "outside", "clone", "maps"
+                                            or "inside", number that of the step
 
 and then its end: closed by the exec, or by the death of everyone who held it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 
 # The C halves of `socket` and `signal`: their Python halves bring enum and selectors, and with
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
     Pipe = tuple[int, int]
 
-__all__ = ["do", "is_gone", "run", "tell"]
+__all__ = ["do", "is_gone", "prepare", "run", "tell"]
 
 
 class _Here:
@@ -88,25 +90,38 @@ def run(steps: Sequence[Step], report: int, fds: Sequence[int], parent: int, pip
 def do(steps: Sequence[Step], where: str, report: int) -> bool:
     """Do all steps in this process; False if one failed, which has then been told."""
     table, number, _here.report = STEPS, 0, report
+    step: Step = ()
     try:
         for number, step in enumerate(steps):  # noqa: B007 - the except clauses use it
             name = step[0]
-            (table.get(name) or _load(name))(*step[1:])
+            table[name](*step[1:])
     except OSError as error:
-        tell(_here.report, b"E", (where, number, error.errno, error.filename))
+        what = (where, number, error.errno, error.filename, _brief(step))
+        tell(_here.report, b"E", what)
     except BaseException as error:
-        tell(_here.report, b"E", (where, number, 0, f"{type(error).__name__}: {error}"))
+        what = (where, number, 0, f"{type(error).__name__}: {error}", _brief(step))
+        tell(_here.report, b"E", what)
     else:
         return True
     return False
 
 
-def _load(name: str) -> Callable[..., object]:
-    """The table with its rare steps."""
-    from runtime.engine import rare
+def _brief(step: Step) -> Step | None:
+    """The step, for a listener that has no plan to look it up in (`wait_at`), and without what
+    could be too much for a packet."""
+    if step[0] == "execute":
+        return ("execute", (), step[2][:1], {})
+    return step if len(dumps(step)) < _MAX_STEP else None
 
-    STEPS.update(rare.STEPS)
-    return STEPS[name]
+
+def prepare(steps: Sequence[Step]) -> None:
+    """Load the modules of the rare steps among these. To be done before the clone: the child
+    cannot import once it has left the host's root."""
+    if any(step[0] not in STEPS for step in steps):
+        from runtime.engine import rare, streams
+
+        STEPS.update(rare.STEPS)
+        STEPS.update(streams.STEPS)
 
 
 def mark(name: str) -> None:
@@ -124,6 +139,33 @@ def meet(name: str) -> None:
     report.detach()
     if answer != b"+":
         os._exit(128 + SIGKILL)
+
+
+def find_program(candidates: Sequence[str], program: str) -> None:
+    """See that there is a program to execute, while it can still be said to the one who makes the
+    container. The errors are those of `execute`."""
+    failure: OSError | None = None
+    for path in candidates:
+        try:
+            mode = os.stat(path).st_mode  # noqa: PTH116
+        except (FileNotFoundError, NotADirectoryError) as error:
+            failure = failure or error
+            continue
+        if stat.S_ISREG(mode) and os.access(path, os.X_OK):
+            return
+        failure = PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    if failure:
+        raise failure
+
+
+def wait_at(gate: int) -> None:
+    """Wait at a listening socket, for a parent that has gone meanwhile. Who connects is told from
+    then on what the parent would have been."""
+    listener = socket(fileno=gate)
+    connection, _ = listener._accept()
+    listener.close()
+    os.close(_here.report)
+    _here.report = connection
 
 
 def wait_for_parent() -> None:
@@ -183,8 +225,10 @@ STEPS.update(
         "descriptors": descriptors,
         "die_with_parent": die_with_parent,
         "execute": execute,
+        "find_program": find_program,
         "mark": mark,
         "meet": meet,
+        "wait_at": wait_at,
         "wait_for_parent": wait_for_parent,
     }
 )

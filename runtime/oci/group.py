@@ -1,15 +1,51 @@
-"""The cgroup of a container, found again from its record."""
+"""The cgroup of a container: made by the manager that was asked for, found again from its record."""
 
 from __future__ import annotations
 
-from runtime.errors import StateError
+import os
+
+from runtime.errors import CgroupError, StateError, UsageError
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
-    from runtime.cgroups import Cgroup
+    from typing import Any
+
+    from runtime.cgroups import Cgroup, CgroupLayout
+    from runtime.oci.main import Context
     from runtime.oci.state import Container
 
-__all__ = ["group_of", "needed_group"]
+__all__ = ["below", "group_of", "make_group", "needed_group"]
+
+
+def make_group(
+    context: Context, layout: CgroupLayout, linux: dict[str, Any], container_id: str
+) -> Cgroup | None:
+    """A new cgroup with the limits of the config.
+
+    In every hierarchy, whether limited there or not: Docker's and Podman's statistics look for
+    the container in all of them. None for an ordinary user who may make none and asked for
+    nothing; raises CgroupError and its like otherwise."""
+    from runtime.cgroups import Cgroup
+    from runtime.cgroups.placing import of_container
+
+    resources, path = linux.get("resources"), linux.get("cgroupsPath")
+    try:
+        if context.cgroup_manager == "systemd":
+            from runtime.cgroups.systemd import SystemdCgroup
+
+            return SystemdCgroup.create(layout, path, container_id, resources=resources)
+        return Cgroup.create(
+            layout,
+            of_container(path, container_id),
+            resources=resources,
+            controllers=layout.controllers,
+            exist_ok=True,
+        )
+    except CgroupError as error:
+        if os.geteuid() == 0 or resources or path:
+            raise
+        context.log.debug(f"without a cgroup: {error}")
+        return None
 
 
 def group_of(container: Container) -> Cgroup | None:
@@ -29,3 +65,33 @@ def needed_group(container: Container, what: str) -> Cgroup:
     if group is None:
         raise StateError(f"cannot {what} container {container.id!r}: it has no cgroup")
     return group
+
+
+class _Below:
+    """Directories in which a process of `exec --cgroup` is to be."""
+
+    def __init__(self, into: str | None, join: list[str]) -> None:
+        self.into = into
+        self.join = join
+
+
+def below(group: Cgroup, places: tuple[str, ...]) -> _Below:
+    """The places of a process in cgroups below the container's, each given as PATH in the unified
+    hierarchy or CONTROLLER[,CONTROLLER...]:PATH in those of v1. Raises UsageError."""
+    into = group.into
+    join = {directory: directory for directory in group.join}
+    for place in places:
+        controllers, colon, path = place.rpartition(":")
+        if ".." in path.split("/"):
+            raise UsageError(f"--cgroup {place!r} would lead out of the container's cgroup")
+        if not colon:
+            if into is None:
+                raise UsageError(f"--cgroup {place!r}: no unified hierarchy here: name controllers")
+            into = f"{group.into}/{path.strip('/')}"
+            continue
+        for controller in controllers.split(","):
+            directory = f"{group.layout.where(controller)}/{group.path}"
+            if directory not in join:
+                raise UsageError(f"--cgroup {place!r}: the container is in no {controller!r} of v1")
+            join[directory] = f"{directory}/{path.strip('/')}"
+    return _Below(into, list(join.values()))

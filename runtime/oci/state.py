@@ -12,7 +12,6 @@ between two verbs makes the record untrue.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 
@@ -81,7 +80,8 @@ class Container:
         self.id = container_id
         self.directory = f"{root}/{container_id}"
         self.record: dict[str, Any] = {}
-        self._lock_fd = lock_fd
+        self.lock_fd = lock_fd
+        """A descriptor of the directory, which holds the lock; -1 without it."""
 
     @classmethod
     def make(cls, root: str, container_id: str) -> Container:
@@ -137,9 +137,9 @@ class Container:
 
     def unlock(self) -> None:
         """Let go of the lock. Idempotent."""
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        if self.lock_fd >= 0:
+            os.close(self.lock_fd)
+            self.lock_fd = -1
 
     def load(self) -> None:
         """Read the record. Raises NoSuchContainer, also where a `create` was killed before it
@@ -192,18 +192,33 @@ class Container:
 
     def status(self) -> str:
         """`creating`, `created`, `running`, `paused` or `stopped` (runtime.md, "State")."""
+        if self.record["creating"] and (self.lock_fd >= 0 or self._is_locked()):
+            return "creating"
         if not self.alive():
             return "stopped"
-        if self.record["creating"]:
-            return "creating"
         if os.path.lexists(f"{self.directory}/gate"):
             return "created"
         return "paused" if self._frozen() else "running"
 
     def _frozen(self) -> bool:
-        from runtime.oci.resources import frozen
+        from runtime.oci.group import group_of
 
-        return frozen(self.record)
+        group = group_of(self)
+        return group is not None and group.frozen()
+
+    def _is_locked(self) -> bool:
+        """Whether the one who makes it is still at it; else it was killed in the middle."""
+        try:
+            fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
 
     def state(self, status: str | None = None) -> dict[str, Any]:
         """What the specification calls the state, and what `state` prints of it and hooks get."""
@@ -225,9 +240,7 @@ def _lock(directory: str) -> int:
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-    except OSError as error:
+    except BaseException:
         os.close(fd)
-        if error.errno != errno.EINTR:
-            raise
-        return _lock(directory)
+        raise
     return fd

@@ -20,17 +20,16 @@ _MOST = 64 << 20
 """Bytes. No config comes near; a file that does is no config, and would fill the memory."""
 
 
-def load(bundle: str) -> tuple[dict[str, Any], bytes, list[str]]:
-    """The bundle's config, the bytes it was read from, and warnings.
+def load(bundle: str) -> tuple[dict[str, Any], list[str]]:
+    """The bundle's config, and warnings.
 
     Raises ConfigError for a file that cannot be read, is no JSON, or is no valid config."""
-    data = _read(f"{bundle}/config.json")
-    config, warnings = parse(data)
+    config, warnings = parse(_read(f"{bundle}/config.json"))
     root = config["root"]["path"]
     path = os.path.normpath(os.path.join(bundle, root))
     if not os.path.isdir(path):
         raise ConfigError("$.root.path", f"no directory {path}")
-    return config, data, warnings
+    return config, warnings
 
 
 def parse(data: bytes) -> tuple[dict[str, Any], list[str]]:

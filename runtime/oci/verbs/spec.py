@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 
 from runtime.capabilities import DEFAULT
+from runtime.engine.defaults import MASKED, MOUNTS, READ_ONLY
 from runtime.errors import ContainerError
 from runtime.oci.options import FLAG, TEXT, Option, Parsed
 from runtime.oci.state import VERSION
-from runtime.rootfs import MASKED, READ_ONLY
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ USAGE = ""
 ARGUMENTS = (0, 0)
 
 _STRICT = ["nosuid", "noexec", "nodev"]
+_CGROUP = {
+    "destination": "/sys/fs/cgroup",
+    "type": "cgroup",
+    "source": "cgroup",
+    "options": [*_STRICT, "relatime", "ro"],
+}
 
 
 def main(context: Context, options: Parsed) -> int:
@@ -62,7 +69,7 @@ def example(*, rootless: bool = False) -> dict[str, Any]:
         },
         "root": {"path": "rootfs", "readonly": True},
         "hostname": "lab",
-        "mounts": _mounts(),
+        "mounts": [*(copy.deepcopy(mount) for mount in MOUNTS), copy.deepcopy(_CGROUP)],
         "linux": {
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
             "namespaces": [
@@ -73,43 +80,6 @@ def example(*, rootless: bool = False) -> dict[str, Any]:
         },
     }
     return _for_user(config) if rootless else config
-
-
-def _mounts() -> list[dict[str, Any]]:
-    return [
-        {"destination": "/proc", "type": "proc", "source": "proc"},
-        {
-            "destination": "/dev",
-            "type": "tmpfs",
-            "source": "tmpfs",
-            "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
-        },
-        {
-            "destination": "/dev/pts",
-            "type": "devpts",
-            "source": "devpts",
-            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-        },
-        {
-            "destination": "/dev/shm",
-            "type": "tmpfs",
-            "source": "shm",
-            "options": [*_STRICT, "mode=1777", "size=65536k"],
-        },
-        {
-            "destination": "/dev/mqueue",
-            "type": "mqueue",
-            "source": "mqueue",
-            "options": _STRICT,
-        },
-        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*_STRICT, "ro"]},
-        {
-            "destination": "/sys/fs/cgroup",
-            "type": "cgroup",
-            "source": "cgroup",
-            "options": [*_STRICT, "relatime", "ro"],
-        },
-    ]
 
 
 def _for_user(config: dict[str, Any]) -> dict[str, Any]:

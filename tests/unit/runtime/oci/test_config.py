@@ -208,8 +208,9 @@ def test_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config.json: \$.root.path: no directory"):
         load(str(tmp_path))
     (tmp_path / "rootfs").mkdir()
-    config, data, _ = load(str(tmp_path))
-    assert json.loads(data) == config
+    config, warnings = load(str(tmp_path))
+    assert config == example()
+    assert warnings == []
 
 
 def test_parts(tmp_path: Path) -> None:
