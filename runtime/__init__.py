@@ -12,8 +12,6 @@ nothing and the spawn helper, which imports two modules of this package, stays s
 
 from __future__ import annotations
 
-import importlib
-
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
     from runtime.cgroups import Cgroup, CgroupLayout
@@ -83,6 +81,8 @@ _HOME = {
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib  # and with it warnings: nothing for a process that lives for milliseconds
+
     homes = (module for module, names in _HOME.items() if name in names)
     return getattr(importlib.import_module(next(homes, "runtime.errors")), name)
 

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["do", "is_gone", "prepare", "run", "tell"]
 
 
+_MAX_STEP = 1 << 15
+
+
 class _Here:
     """What the steps of this one child have in common."""
 
@@ -83,8 +86,10 @@ def run(steps: Sequence[Step], report: int, fds: Sequence[int], parent: int, pip
     process whose death is this one's, or -1; `pipe` brings the "+" of "wait_for_parent"."""
     _here.marks = {"clone": time.monotonic_ns()}
     _here.report, _here.fds, _here.parent, _here.pipe = report, fds, parent, pipe
-    do(steps, "inside", report)
-    os._exit(127)
+    try:
+        do(steps, "inside", report)
+    finally:  # whatever happens, this copy must not go on as its parent
+        os._exit(127)
 
 
 def do(steps: Sequence[Step], where: str, report: int) -> bool:

@@ -17,18 +17,35 @@ if TYPE_CHECKING:
 __all__ = ["below", "group_of", "make_group", "needed_group"]
 
 
+_COUNTING = frozenset(
+    ["cpu", "cpuacct", "memory", "pids", "blkio", "io", "hugetlb", "rdma", "misc"]
+)
+_DEVICES = [
+    {"allow": True, "type": "c", "access": "m"},
+    {"allow": True, "type": "b", "access": "m"},
+    *(
+        {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"}
+        for major, minor in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (136, -1))
+    ),
+]
+"""What a container may use whatever its rules say: the default devices, terminals, and to make
+nodes of any that it then may not use (config-linux.md, "Default Devices"; as in runc)."""
+
+
 def make_group(
     context: Context, layout: CgroupLayout, linux: dict[str, Any], container_id: str
 ) -> Cgroup | None:
     """A new cgroup with the limits of the config.
 
-    In every hierarchy, whether limited there or not: Docker's and Podman's statistics look for
-    the container in all of them. None for an ordinary user who may make none and asked for
+    Also in the hierarchies that only count something of it: Docker's and Podman's statistics look
+    for the container there. None for an ordinary user who may make none and asked for
     nothing; raises CgroupError and its like otherwise."""
     from runtime.cgroups import Cgroup
     from runtime.cgroups.placing import of_container
 
-    resources, path = linux.get("resources"), linux.get("cgroupsPath")
+    resources, path = linux.get("resources", {}), linux.get("cgroupsPath")
+    if resources.get("devices"):
+        resources = {**resources, "devices": [*resources["devices"], *_DEVICES]}
     try:
         if context.cgroup_manager == "systemd":
             from runtime.cgroups.systemd import SystemdCgroup
@@ -38,7 +55,7 @@ def make_group(
             layout,
             of_container(path, container_id),
             resources=resources,
-            controllers=layout.controllers,
+            controllers=_COUNTING.intersection(layout.controllers),
             exist_ok=True,
         )
     except CgroupError as error:

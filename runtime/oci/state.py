@@ -136,8 +136,10 @@ class Container:
         self.unlock()
 
     def unlock(self) -> None:
-        """Let go of the lock. Idempotent."""
+        """Let go of the lock. Idempotent. Said in so many words, because a container's process
+        that waits at its gate has a copy of the descriptor, and the lock is of all copies."""
         if self.lock_fd >= 0:
+            fcntl.flock(self.lock_fd, fcntl.LOCK_UN)
             os.close(self.lock_fd)
             self.lock_fd = -1
 

@@ -58,9 +58,20 @@ def _all(context: Context) -> list[dict[str, Any]]:
     found = []
     for name in names:
         try:
-            found.append(full(Container.find(context.root, name)))
+            container = Container.find(context.root, name)
+            owner = os.stat(container.directory).st_uid
+            found.append({**full(container), "owner": _name(owner)})
         except NoSuchContainer:
             continue  # just deleted, or not yet written down
         except ContainerError as error:
             context.log.warning(f"left out: {error}")
     return found
+
+
+def _name(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"

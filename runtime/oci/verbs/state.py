@@ -32,5 +32,5 @@ def full(container: Container) -> dict[str, Any]:
         **container.state(),
         "rootfs": record["rootfs"],
         "created": record["created"],
-        "owner": record["owner"],
+        "owner": "",
     }
