@@ -6,15 +6,17 @@ The child talks to whoever wants the container (the process that called `Spawner
     b"P" + pid                              from the one who cloned, after the clone
     b"M" + {phase: nanoseconds}             just before the exec
     b"H" + name                             a meeting point is reached: the child waits for b"+"
-    b"E" + (where, number, errno, path)     what failed: where is "outside", "clone", "maps" or
-                                            "inside", number that of the step
+    b"E" + (where, number, errno, path[, step])  what failed: where is "outside", "clone", "maps"
+                                            or "inside", number that of the step
 
 and then its end: closed by the exec, or by the death of everyone who held it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 
 # The C halves of `socket` and `signal`: their Python halves bring enum and selectors, and with
@@ -31,14 +33,17 @@ from runtime.engine.steps import STEPS
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from runtime.engine.steps import Step
 
     Pipe = tuple[int, int]
 
-__all__ = ["do", "is_gone", "run", "tell"]
+__all__ = ["do", "is_gone", "passed", "prepare", "run", "tell"]
+
+_MAX_STEP = 1 << 15
+"""Bytes of a step that a report may carry."""
 
 
 class _Here:
@@ -77,36 +82,58 @@ def is_gone(pidfd: int) -> bool:
 def run(steps: Sequence[Step], report: int, fds: Sequence[int], parent: int, pipe: Pipe) -> None:
     """Everything between clone and exec. Never returns: this is a copy of the parent.
 
-    `fds` are the descriptors that the step "descriptors" passes on; `parent` is a pidfd of the
-    process whose death is this one's, or -1; `pipe` brings the "+" of "wait_for_parent"."""
+    `fds` are the descriptors that the step "descriptors" passes on, and after them those that
+    steps ask for by `passed`; `parent` is a pidfd of the process whose death is this one's, or -1;
+    `pipe` brings the "+" of "wait_for_parent"."""
     _here.marks = {"clone": time.monotonic_ns()}
     _here.report, _here.fds, _here.parent, _here.pipe = report, fds, parent, pipe
-    do(steps, "inside", report)
-    os._exit(127)
+    try:
+        do(steps, "inside", report)
+    finally:  # whatever happens, this copy must not go on as its parent
+        os._exit(127)
 
 
 def do(steps: Sequence[Step], where: str, report: int) -> bool:
     """Do all steps in this process; False if one failed, which has then been told."""
     table, number, _here.report = STEPS, 0, report
+    step: Step = ()
     try:
         for number, step in enumerate(steps):  # noqa: B007 - the except clauses use it
             name = step[0]
-            (table.get(name) or _load(name))(*step[1:])
+            table[name](*step[1:])
     except OSError as error:
-        tell(_here.report, b"E", (where, number, error.errno, error.filename))
+        what = (where, number, error.errno, error.filename, _brief(step))
+        tell(_here.report, b"E", what)
     except BaseException as error:
-        tell(_here.report, b"E", (where, number, 0, f"{type(error).__name__}: {error}"))
+        what = (where, number, 0, f"{type(error).__name__}: {error}", _brief(step))
+        tell(_here.report, b"E", what)
     else:
         return True
     return False
 
 
-def _load(name: str) -> Callable[..., object]:
-    """The table with its rare steps."""
-    from runtime.engine import rare
+def _brief(step: Step) -> Step | None:
+    """The step, for a listener that has no plan to look it up in (`wait_at`), and without what
+    could be too much for a packet."""
+    if step[0] == "execute":
+        return ("execute", (), step[2][:1], {})
+    return step if len(dumps(step)) < _MAX_STEP else None
 
-    STEPS.update(rare.STEPS)
-    return STEPS[name]
+
+def prepare(steps: Sequence[Step]) -> None:
+    """Load the modules of the rare steps among these. To be done before the clone: the child
+    cannot import once it has left the host's root."""
+    if any(step[0] not in STEPS for step in steps):
+        from runtime.engine import rare, streams
+
+        STEPS.update(rare.STEPS)
+        STEPS.update(streams.STEPS)
+
+
+def passed(number: int) -> int:
+    """The descriptor that a plan means: its number, as it is in the process that cloned; or, below
+    -1, one of those that came with the plan: -2 is the last, -3 the one before it."""
+    return number if number >= 0 else _here.fds[number + 1]
 
 
 def mark(name: str) -> None:
@@ -124,6 +151,33 @@ def meet(name: str) -> None:
     report.detach()
     if answer != b"+":
         os._exit(128 + SIGKILL)
+
+
+def find_program(candidates: Sequence[str], program: str) -> None:
+    """See that there is a program to execute, while it can still be said to the one who makes the
+    container. The errors are those of `execute`."""
+    failure: OSError | None = None
+    for path in candidates:
+        try:
+            mode = os.stat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError) as error:
+            failure = failure or error
+            continue
+        if stat.S_ISREG(mode) and os.access(path, os.X_OK):
+            return
+        failure = PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    if failure:
+        raise failure
+
+
+def wait_at(gate: int) -> None:
+    """Wait at a listening socket, for a parent that has gone meanwhile. Who connects is told from
+    then on what the parent would have been."""
+    listener = socket(fileno=gate)
+    connection: int = listener._accept()[0]  # type: ignore[attr-defined]  # the C half's own
+    listener.close()
+    os.close(_here.report)
+    _here.report = connection
 
 
 def wait_for_parent() -> None:
@@ -150,7 +204,7 @@ def descriptors(targets: Sequence[int]) -> None:
         # The parent's numbers can be any, and one target is another's source: make way.
         fds = [_clear_of(fd, targets) for fd in fds]
         _here.report = _clear_of(_here.report, targets)
-    for source, target in zip(fds, targets, strict=True):
+    for source, target in zip(fds, targets, strict=False):
         os.dup2(source, target)
 
 
@@ -183,8 +237,10 @@ STEPS.update(
         "descriptors": descriptors,
         "die_with_parent": die_with_parent,
         "execute": execute,
+        "find_program": find_program,
         "mark": mark,
         "meet": meet,
+        "wait_at": wait_at,
         "wait_for_parent": wait_for_parent,
     }
 )

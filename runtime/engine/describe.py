@@ -139,6 +139,7 @@ _WORDS: dict[str, Callable[..., str]] = {
     "enter_root": lambda rootfs: f"enter {rootfs} for a while",
     "execute": lambda candidates, argv, env: f"execute {argv[0]}",
     "fail": lambda number, step: describe(step),
+    "find_program": lambda candidates, program: f"find the program {program}",
     "hook": lambda kind, path, *_: f"run the {kind} hook {path}",
     "ioprio_set": lambda class_, priority: f"set I/O priority {class_}:{priority}",
     "join": lambda path, flags: f"join {_kinds(flags)} namespace {path}",
@@ -157,6 +158,8 @@ _WORDS: dict[str, Callable[..., str]] = {
     ),
     "mount_overlay": lambda target, lowers, options: _overlay(target, len(lowers)),
     "mount_point": lambda path, *_: f"make directory {path}",
+    "open_terminal": lambda *_: "open a terminal",
+    "own_streams": lambda uid: f"give the standard streams to user {uid}",
     "move_root": lambda: "move the new root over the old one",
     "personality": lambda persona: f"set personality {persona:#x}",
     "pivot": lambda *_: "pivot into the new root and detach the old one",
@@ -179,6 +182,8 @@ _WORDS: dict[str, Callable[..., str]] = {
     "umask": lambda value: f"set umask {value:03o}",
     "unshare": lambda flags: f"unshare {_kinds(flags)} namespace",
     "unshare_cgroup": lambda: "unshare cgroup namespace",
+    "use_terminal": lambda: "make the terminal the standard streams",
+    "wait_at": lambda gate: "wait for the start",
     "wait_for_parent": lambda: "wait for the parent's part",
     "work_in": lambda path: f"change directory to {path}",
     "write": _write,
@@ -188,8 +193,10 @@ _ADVICE = {
     "attach": "a mount's target must be of its source's kind, and not below /proc",
     "device_at": "a node of another kind is there in the image",
     "execute": "is it in the image, on PATH, and is its interpreter there too?",
+    "find_program": "is it in the image, on PATH, and executable?",
     "mount_at": "is a link or a file in the image's way?",
     "mount_point": "the image has a link or a file where a directory must be",
+    "open_terminal": "does the configuration mount a new devpts on /dev/pts?",
     "overlay": (
         "the upper layer cannot lie on another overlay or a network file system: put the state "
         "directory on a disk or a tmpfs; dmesg has the kernel's reason"
@@ -228,18 +235,29 @@ def listing(plan: Plan) -> Iterable[str]:
         yield f"child: {describe(step)}"
 
 
-def explain(plan: Plan, where: str, number: int, errno: int, path: str | None) -> SpawnError:
-    """The error behind a child's or parent's report."""
+def explain(
+    plan: Plan | None,
+    where: str,
+    number: int,
+    errno: int,
+    path: str | None,
+    told: Step | None = None,
+) -> SpawnError:
+    """The error behind a child's or parent's report. Who has no plan, because another process
+    made it, has what the child told of the step."""
     if where == "clone":
         hint = "namespaces need root, and free room in /proc/sys/user/max_*_namespaces"
         return StepFailed("clone a child", errno, path, hint)
     if where == "parent":
-        if number < len(plan.writes):
+        if plan is not None and number < len(plan.writes):
             return StepFailed(_write(*plan.writes[number]), errno, path)
         hint = "see /etc/subuid and /etc/subgid, and newuidmap(1)"
         return StepFailed("write the user and group maps", errno, path, hint)
-    step = (plan.outside if where == "outside" else plan.steps)[number]
+    if plan is not None:
+        step = (plan.outside if where == "outside" else plan.steps)[number]
+    else:
+        step = told or ("mark", f"step {number}")
     if not errno:
         return SpawnError(f"could not {describe(step)}: {path}")
-    kind = ExecFailed if step[0] == "execute" else StepFailed
+    kind = ExecFailed if step[0] in ("execute", "find_program") else StepFailed
     return kind(describe(step), errno, path, advice(step))

@@ -41,6 +41,8 @@ def start(
     `private` is a descriptor that it must not hold, the other end of the report socket: it would
     never see the parent hang up. Returns in the caller only."""
     outside, flags, into, writes, maps, steps = message
+    child.prepare(outside)
+    child.prepare(steps)
     if outside:
         stage = _clone(0, "", report, for_parent)
         if stage:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from runtime.engine.steps import Step
 
-__all__ = ["PROPAGATION", "Options", "mount_steps", "parse_options"]
+__all__ = ["MOUNT_OPTIONS", "PROPAGATION", "Options", "mount_steps", "parse_options"]
 
 _MS_SYNCHRONOUS = 16
 _MS_MANDLOCK = 64
@@ -116,6 +116,11 @@ PROPAGATION = {
     "unbindable": MS_UNBINDABLE,
 }
 """mount_namespaces(7), "Shared subtrees"."""
+
+MOUNT_OPTIONS = frozenset(
+    (*_FLAGS, *_RECURSIVE, *PROPAGATION, "bind", "rbind", "idmap", "ridmap", "tmpcopyup")
+)
+"""All options that are not a file system's own."""
 
 _ATTRIBUTES = (
     (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, 0),  # these have the same bits

@@ -127,6 +127,9 @@ def container_plan(
     die_with_parent: int = 0,
     close_from: int = 0,
     hook_state: tuple[str, str] = ("", ""),
+    gate: int = -1,
+    terminal: int = -1,
+    own_streams: bool = False,
 ) -> Plan:
     """A new container.
 
@@ -137,8 +140,10 @@ def container_plan(
     the mask of capabilities that the parent has. `make_cwd` makes a missing working directory;
     with `wait_for_start` the child meets its parent at "start" before it executes; `close_from`
     marks that descriptor and all above close-on-exec; `hook_state` is what hooks in the container
-    get as standard input, before and after the process id. Raises SpecError with the place in
-    the configuration."""
+    get as standard input, before and after the process id. After "start" the child waits at
+    `gate`, a listening socket, for another process to let it go; `terminal` is a socket that it
+    sends the master of a new terminal through; with `own_streams` its user becomes the owner of
+    its standard streams. Raises SpecError with the place in the configuration."""
     process = config.get("process") or {}
     linux = config.get("linux") or {}
     spaces = namespaces_of(config)
@@ -165,7 +170,8 @@ def container_plan(
         _root(plan, config, rootfs, overlay, hooks, rootless, no_pivot, make_cwd)
     steps.append(("mark", "mounts"))
     steps += limit_steps(process)
-    now, last = identity_steps(
+    last = _streams(process, terminal, own_streams, steps, console=spaces["mount"] is None)
+    now, final = identity_steps(
         process,
         available=available if not spaces.keys() & {"user"} else -1,
         filter_=filter_,
@@ -173,11 +179,31 @@ def container_plan(
         warnings=plan.warnings,
     )
     steps += now
-    gate: list[Step] = [("meet", "start")] if wait_for_start else []
-    gate += hooks.steps("startContainer")
-    _finish(steps, process, fds, gate, last, die_with_parent)
+    waits: list[Step] = []
+    if wait_for_start:
+        waits += [("find_program", execute[1], execute[2][0]), ("meet", "start")]
+    if gate >= 0:
+        waits.append(("wait_at", gate))
+    waits += hooks.steps("startContainer")
+    _finish(steps, process, fds, waits, last + final, die_with_parent)
     steps.append(execute)
     return plan
+
+
+def _streams(
+    process: dict[str, Any], terminal: int, own: bool, steps: list[Step], *, console: bool
+) -> list[Step]:
+    """The standard streams: what is done while the rights are there; and, returned, what is done
+    at the end, when nothing is to be said on the old ones any more."""
+    uid = (process.get("user") or {}).get("uid", 0)
+    if terminal >= 0:
+        size = process.get("consoleSize") or {}
+        rows, columns = size.get("height", 0), size.get("width", 0)
+        steps.append(("open_terminal", terminal, rows, columns, uid, console))
+        return [("use_terminal",)]
+    if own and uid:
+        steps.append(("own_streams", uid))
+    return []
 
 
 def _namespaces(
@@ -398,6 +424,8 @@ def exec_plan(
     rootless: bool = False,
     die_with_parent: int = 0,
     close_from: int = 0,
+    terminal: int = -1,
+    own_streams: bool = False,
 ) -> Plan:
     """A further process in the running container whose PID 1 is `pid` here and whose
     configuration is `config`. `process` has the shape of its `process`."""
@@ -419,7 +447,8 @@ def exec_plan(
     if "user" in spaces:
         steps.append(("setids", 0, 0, None))
     steps += limit_steps(process)
-    now, last = identity_steps(
+    last = _streams(process, terminal, own_streams, steps, console=False)
+    now, final = identity_steps(
         process,
         available=available if "user" not in spaces else -1,
         filter_=filter_,
@@ -427,7 +456,7 @@ def exec_plan(
         warnings=plan.warnings,
     )
     steps += now
-    _finish(steps, process, fds, [], last, die_with_parent)
+    _finish(steps, process, fds, [], last + final, die_with_parent)
     steps.append(execute)
     return plan
 

@@ -28,7 +28,7 @@ class Report:
 
     __slots__ = ("_socket", "failure", "marks", "meeting", "open", "pid", "plan", "stage")
 
-    def __init__(self, plan: Plan, end: socket) -> None:
+    def __init__(self, plan: Plan | None, end: socket) -> None:
         self.plan = plan
         self._socket = end
         self.open = True
@@ -78,7 +78,8 @@ class Report:
             self.reap()
             from runtime.errors import SpawnError
 
-            raise SpawnError(f"the child of {self.plan.argv[0]!r} was killed in its set-up")
+            what = f"child of {self.plan.argv[0]!r}" if self.plan else "child"
+            raise SpawnError(f"the {what} was killed in its set-up")
 
     def go(self) -> None:
         """Let the child go on from where it waits."""
