@@ -15,6 +15,7 @@ from runtime.capabilities import permitted
 from runtime.cgroups import Cgroup, CgroupLayout
 from runtime.engine.plan import Plan, container_plan
 from runtime.errors import CgroupError, ContainerError, SpawnError, SpecError, StillAlive
+from runtime.security.seccomp import compile_profile
 from runtime.spawn import Process, Spawner
 from runtime.spec import ContainerSpec
 
@@ -91,9 +92,12 @@ class Container:
             str(spec.upper_dir),
             str(spec.work_dir),
         )
+        config = spec.config()
+        profile = config["linux"].get("seccomp")
         return container_plan(
-            spec.config(),
+            config,
             str(spec.rootfs),
+            filter_=compile_profile(profile)[:2] if profile else None,
             overlay=overlay,
             cgroup=cgroup,
             fds=tuple(spec.fds),

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from runtime.capabilities import DEFAULT
 from runtime.engine import defaults
 from runtime.engine.plan import NAMESPACES
 from runtime.errors import SpecError
 from runtime.namespaces import Namespace
+from runtime.security.seccomp import default_profile
 from runtime.spawn.request import check_process, oci_process
 
 __all__ = ["ContainerSpec", "Limits"]
@@ -67,6 +68,9 @@ class ContainerSpec:
 
     mounts: tuple[Mapping[str, Any], ...] = ()
     """Further mounts, in OCI's shape: volumes by bind, tmpfs, …"""
+    seccomp: Mapping[str, Any] | Literal["default"] | None = "default"
+    """OCI's `linux.seccomp`; "default" is `runtime.security.seccomp.default_profile`, None no
+    filter."""
 
     def __post_init__(self) -> None:
         check_process(self.argv, self.env, self.cwd, self.fds, self.uid, self.gid)
@@ -117,6 +121,10 @@ class ContainerSpec:
         }
         if self.namespaces & Namespace.UTS:
             config["hostname"] = self.hostname or self.name
+        if self.seccomp == "default":
+            config["linux"]["seccomp"] = _default_seccomp(self.capabilities)
+        elif self.seccomp is not None:
+            config["linux"]["seccomp"] = dict(self.seccomp)
         return config
 
     @property
@@ -145,3 +153,6 @@ def _default_mounts(namespaces: Namespace) -> tuple[dict[str, Any], ...]:
     if not namespaces & Namespace.IPC or "mqueue" not in known:
         mounts = tuple(mount for mount in mounts if mount["type"] != "mqueue")
     return mounts
+
+
+_default_seccomp = lru_cache(maxsize=16)(default_profile)

@@ -33,17 +33,17 @@ from runtime.engine.steps import STEPS
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from runtime.engine.steps import Step
 
     Pipe = tuple[int, int]
 
-__all__ = ["do", "is_gone", "prepare", "run", "tell"]
-
+__all__ = ["do", "is_gone", "passed", "prepare", "run", "tell"]
 
 _MAX_STEP = 1 << 15
+"""Bytes of a step that a report may carry."""
 
 
 class _Here:
@@ -82,8 +82,9 @@ def is_gone(pidfd: int) -> bool:
 def run(steps: Sequence[Step], report: int, fds: Sequence[int], parent: int, pipe: Pipe) -> None:
     """Everything between clone and exec. Never returns: this is a copy of the parent.
 
-    `fds` are the descriptors that the step "descriptors" passes on; `parent` is a pidfd of the
-    process whose death is this one's, or -1; `pipe` brings the "+" of "wait_for_parent"."""
+    `fds` are the descriptors that the step "descriptors" passes on, and after them those that
+    steps ask for by `passed`; `parent` is a pidfd of the process whose death is this one's, or -1;
+    `pipe` brings the "+" of "wait_for_parent"."""
     _here.marks = {"clone": time.monotonic_ns()}
     _here.report, _here.fds, _here.parent, _here.pipe = report, fds, parent, pipe
     try:
@@ -129,6 +130,12 @@ def prepare(steps: Sequence[Step]) -> None:
         STEPS.update(streams.STEPS)
 
 
+def passed(number: int) -> int:
+    """The descriptor that a plan means: its number, as it is in the process that cloned; or, below
+    -1, one of those that came with the plan: -2 is the last, -3 the one before it."""
+    return number if number >= 0 else _here.fds[number + 1]
+
+
 def mark(name: str) -> None:
     """Note the time of a phase."""
     _here.marks[name] = time.monotonic_ns()
@@ -152,7 +159,7 @@ def find_program(candidates: Sequence[str], program: str) -> None:
     failure: OSError | None = None
     for path in candidates:
         try:
-            mode = os.stat(path).st_mode  # noqa: PTH116
+            mode = os.stat(path).st_mode
         except (FileNotFoundError, NotADirectoryError) as error:
             failure = failure or error
             continue
@@ -167,7 +174,7 @@ def wait_at(gate: int) -> None:
     """Wait at a listening socket, for a parent that has gone meanwhile. Who connects is told from
     then on what the parent would have been."""
     listener = socket(fileno=gate)
-    connection, _ = listener._accept()
+    connection: int = listener._accept()[0]  # type: ignore[attr-defined]  # the C half's own
     listener.close()
     os.close(_here.report)
     _here.report = connection
@@ -197,7 +204,7 @@ def descriptors(targets: Sequence[int]) -> None:
         # The parent's numbers can be any, and one target is another's source: make way.
         fds = [_clear_of(fd, targets) for fd in fds]
         _here.report = _clear_of(_here.report, targets)
-    for source, target in zip(fds, targets, strict=True):
+    for source, target in zip(fds, targets, strict=False):
         os.dup2(source, target)
 
 

@@ -139,7 +139,7 @@ _WORDS: dict[str, Callable[..., str]] = {
     "enter_root": lambda rootfs: f"enter {rootfs} for a while",
     "execute": lambda candidates, argv, env: f"execute {argv[0]}",
     "fail": lambda number, step: describe(step),
-    "find_program": lambda candidates, program: f"execute {program}",
+    "find_program": lambda candidates, program: f"find the program {program}",
     "hook": lambda kind, path, *_: f"run the {kind} hook {path}",
     "ioprio_set": lambda class_, priority: f"set I/O priority {class_}:{priority}",
     "join": lambda path, flags: f"join {_kinds(flags)} namespace {path}",

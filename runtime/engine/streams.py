@@ -13,6 +13,7 @@ from _socket import SCM_RIGHTS, SOL_SOCKET, socket
 from fcntl import ioctl
 
 from runtime import syscalls
+from runtime.engine.child import passed
 from runtime.engine.constants import OPEN_TREE_CLONE
 from runtime.engine.steps import attach, held
 
@@ -27,6 +28,7 @@ _POWER = os.uname().machine.startswith("ppc")
 _TIOCSCTTY = 0x540E
 _TIOCSWINSZ = 0x80087467 if _POWER else 0x5414
 _TIOCSPTLCK = 0x80045431 if _POWER else 0x40045431
+_TIOCGPTN = 0x40045430 if _POWER else 0x80045430
 _TIOCGPTPEER = 0x20005441 if _POWER else 0x5441
 
 _PTMX = "/dev/pts/ptmx"
@@ -61,13 +63,11 @@ def open_terminal(connection: int, rows: int, columns: int, uid: int, console: b
     if uid:
         os.fchown(slave, uid, -1)
     if console:
-        path = f"/dev/pts/{os.readlink(f'/proc/self/fd/{slave}').rpartition('/')[2]}"
-        held["console"] = syscalls.open_tree(path, OPEN_TREE_CLONE)
+        number = int.from_bytes(ioctl(master, _TIOCGPTN, bytes(4)), sys.byteorder)
+        held["console"] = syscalls.open_tree(f"/dev/pts/{number}", OPEN_TREE_CLONE)
         attach("console", "/dev/console")
-    sender = socket(fileno=connection)
-    sender.sendmsg(
-        [_PTMX.encode()], [(SOL_SOCKET, SCM_RIGHTS, master.to_bytes(4, sys.byteorder))]
-    )
+    sender = socket(fileno=passed(connection))
+    sender.sendmsg([_PTMX.encode()], [(SOL_SOCKET, SCM_RIGHTS, master.to_bytes(4, sys.byteorder))])
     sender.close()
     os.close(master)
     held["terminal"] = slave
