@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         StartTimeout,
         StepFailed,
         StillAlive,
+        SystemdError,
     )
     from runtime.images import Image, ImageStore, Recipe
     from runtime.namespaces import Namespace
@@ -68,6 +69,7 @@ __all__ = [
     "StartTimeout",
     "StepFailed",
     "StillAlive",
+    "SystemdError",
 ]
 
 _HOME = {
