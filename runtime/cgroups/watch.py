@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from typing import NamedTuple
 
 from runtime.cgroups.control import GONE, keyed, read_if_there, refused
@@ -97,7 +98,11 @@ class Watch:
     def add_pressure(self, resource: str, stall: float, window: float, full: bool = False) -> None:
         """Have a `pressure` event whenever, within `window` seconds (0.5 to 10), tasks were stalled
         on ``cpu``, ``memory`` or ``io`` for `stall` seconds in all: some of them, or all at once
-        if `full` (Documentation/accounting/psi.rst, "Monitoring for pressure thresholds").
+        if `full` (Documentation/accounting/psi.rst, "Monitoring for pressure thresholds"). Without
+        CAP_SYS_RESOURCE the kernel takes only multiples of 2 s for `window`.
+
+        It is for `wait`: the kernel forgets such an event once it has answered a poll, so one that
+        another poller of this descriptor was woken by is not told again.
 
         Raises ControllerMissing where this cgroup has no PSI, CgroupError for other numbers."""
         path = f"{self._directory}/{resource}.pressure"
@@ -118,15 +123,21 @@ class Watch:
     def wait(self, timeout: float | None = None) -> list[Event]:
         """Wait for the next event; an empty list after `timeout` seconds."""
         found = self.read()
-        if not found and self._poll.poll(timeout):
-            found = self.read()
+        deadline = time.monotonic() + (timeout or 0.0)
+        while not found:
+            left = None if timeout is None else max(0.0, deadline - time.monotonic())
+            found = self._happened(self._poll.poll(left))  # a wake-up may be for nothing new
+            if left == 0.0:
+                break
         return found
 
     def read(self) -> list[Event]:
         """What has happened since the last call, without waiting."""
-        found = []
-        ready = [fd for fd, _ in self._poll.poll(0)]
-        found += [Event("pressure", 1, self._triggers[fd]) for fd in ready if fd in self._triggers]
+        return self._happened(self._poll.poll(0))
+
+    def _happened(self, polled: list[tuple[int, int]]) -> list[Event]:
+        ready = [fd for fd, _ in polled]
+        found = [Event("pressure", 1, self._triggers[fd]) for fd in ready if fd in self._triggers]
         memory, states = self._memory, self._states
         if self._eventfd in ready:
             count = os.eventfd_read(self._eventfd)

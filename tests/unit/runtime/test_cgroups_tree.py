@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime import Cgroup, CgroupError, CgroupLayout, ControllerMissing
-from runtime.cgroups import apply, control, tree
+from runtime.cgroups import apply, control, freezer, tree
 from tests.unit.runtime.cgroupfs import FakeKernel, written
 
 ALL_V2 = ("cpu", "cpuset", "hugetlb", "io", "memory", "pids")
@@ -302,3 +302,19 @@ def test_a_delegate_owns_the_list_of_the_kernel_and_no_limit(
     assert owned[0] == "x"
     assert {"cgroup.procs", "cgroup.subtree_control"} <= set(owned)
     assert not {"memory.max", "pids.max", "cpu.max"} & set(owned)
+
+
+def test_a_freeze_that_does_not_come_about_is_taken_back(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody answers here: cgroup.events stays as it is."""
+    group = Cgroup.create(kernel.layout(ALL_V2), "x")
+    with pytest.raises(CgroupError, match="taken back"):
+        group.freeze(timeout=0.01)
+    assert Path(str(group.into), "cgroup.freeze").read_text().startswith("0")
+    old = Cgroup.create(kernel.layout(None, ("freezer",)), "x")
+    state = Path(old.join[0], "freezer.state")
+    monkeypatch.setattr(freezer, "read", lambda path: "FREEZING\n")
+    with pytest.raises(CgroupError, match="taken back"):
+        old.freeze(timeout=0.01)
+    assert state.read_text().startswith("THAWED")
