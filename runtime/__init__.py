@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         StartTimeout,
         StepFailed,
         StillAlive,
+        SystemdError,
     )
     from runtime.images import Image, ImageStore, Recipe
     from runtime.namespaces import Namespace
@@ -66,6 +67,7 @@ __all__ = [
     "StartTimeout",
     "StepFailed",
     "StillAlive",
+    "SystemdError",
 ]
 
 _HOME = {
