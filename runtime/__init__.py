@@ -18,21 +18,27 @@ if TYPE_CHECKING:
     from runtime.container import Container
     from runtime.errors import (
         CgroupError,
+        ConfigError,
         ContainerError,
         ControllerMissing,
         ExecFailed,
         FloorError,
+        HookFailed,
         ImageError,
         ImageNotFound,
         LayerRefused,
+        NoSuchContainer,
+        NotRunning,
         RecipeFailed,
         SpawnerDied,
         SpawnError,
         SpecError,
         StartTimeout,
+        StateError,
         StepFailed,
         StillAlive,
         SystemdError,
+        UsageError,
     )
     from runtime.images import Image, ImageStore, Recipe
     from runtime.namespaces import Namespace
@@ -43,12 +49,14 @@ __all__ = [
     "Cgroup",
     "CgroupError",
     "CgroupLayout",
+    "ConfigError",
     "Container",
     "ContainerError",
     "ContainerSpec",
     "ControllerMissing",
     "ExecFailed",
     "FloorError",
+    "HookFailed",
     "Image",
     "ImageError",
     "ImageNotFound",
@@ -56,6 +64,8 @@ __all__ = [
     "LayerRefused",
     "Limits",
     "Namespace",
+    "NoSuchContainer",
+    "NotRunning",
     "Process",
     "Recipe",
     "RecipeFailed",
@@ -65,9 +75,11 @@ __all__ = [
     "SpawnerDied",
     "SpecError",
     "StartTimeout",
+    "StateError",
     "StepFailed",
     "StillAlive",
     "SystemdError",
+    "UsageError",
 ]
 
 _HOME = {

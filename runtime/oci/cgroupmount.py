@@ -45,9 +45,7 @@ def _v2(mount: dict[str, Any], layout: CgroupLayout, linux: dict[str, Any]) -> d
     return {**mount, "type": "cgroup2", "source": "cgroup2"}
 
 
-def _v1(
-    mount: dict[str, Any], layout: CgroupLayout, group: Cgroup | None
-) -> list[dict[str, Any]]:
+def _v1(mount: dict[str, Any], layout: CgroupLayout, group: Cgroup | None) -> list[dict[str, Any]]:
     place = mount["destination"].rstrip("/")
     options = [*mount.get("options", ()), "bind"]
     made = [

@@ -41,9 +41,7 @@ class Creation:
             socket_path = os.path.abspath(socket_path)
         self._bundle = os.path.abspath(options["bundle"] or ".")
         self._no_pivot: bool = options["no-pivot"]
-        self.config, warnings = load(self._bundle)
-        for warning in warnings:
-            context.log.warning(warning)
+        self.config = load(self._bundle)
         process = self.config["process"]
         self._close_from = close_from(options, process)
         os.chdir(self._bundle)  # sources of mounts, and hooks, are relative to it
@@ -147,12 +145,11 @@ class Creation:
         from runtime.cgroups import CgroupLayout
         from runtime.oci.cgroupmount import expand
 
-        linux = self.config["linux"]
         layout = CgroupLayout.detect()
         if self._context.cgroup_manager != "disabled":
             from runtime.oci.group import make_group
 
-            self._group = make_group(self._context, layout, linux, self.container.id)
+            self._group = make_group(self._context, layout, self.config, self.container.id)
         if self._group is not None:
             self.container.record["cgroup"] = self._group.record()
         expand(self.config, layout, self._group)

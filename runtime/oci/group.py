@@ -1,4 +1,4 @@
-"""The cgroup of a container: made by the manager that was asked for, found again from its record."""
+"""The cgroup of a container: made by the manager that was asked for, found again by its record."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ nodes of any that it then may not use (config-linux.md, "Default Devices"; as in
 
 
 def make_group(
-    context: Context, layout: CgroupLayout, linux: dict[str, Any], container_id: str
+    context: Context, layout: CgroupLayout, config: dict[str, Any], container_id: str
 ) -> Cgroup | None:
     """A new cgroup with the limits of the config.
 
@@ -43,6 +43,7 @@ def make_group(
     from runtime.cgroups import Cgroup
     from runtime.cgroups.placing import of_container
 
+    linux, annotations = config["linux"], config.get("annotations")
     resources, path = linux.get("resources", {}), linux.get("cgroupsPath")
     if resources.get("devices"):
         resources = {**resources, "devices": [*resources["devices"], *_DEVICES]}
@@ -50,7 +51,9 @@ def make_group(
         if context.cgroup_manager == "systemd":
             from runtime.cgroups.systemd import SystemdCgroup
 
-            return SystemdCgroup.create(layout, path, container_id, resources=resources)
+            return SystemdCgroup.start(
+                layout, path, container_id, resources=resources, annotations=annotations
+            )
         return Cgroup.create(
             layout,
             of_container(path, container_id),

@@ -124,7 +124,7 @@ def seccomp(config: dict[str, Any], log: Log) -> tuple[bytes, int] | None:
     program, flags, warnings = compile_profile(profile)
     for warning in warnings:
         log.debug(warning)
-    return (program, flags) if program else None  # XXX
+    return program, flags
 
 
 def write_pid_file(path: str, pid: int) -> None:

@@ -20,34 +20,30 @@ _MOST = 64 << 20
 """Bytes. No config comes near; a file that does is no config, and would fill the memory."""
 
 
-def load(bundle: str) -> tuple[dict[str, Any], list[str]]:
-    """The bundle's config, and warnings.
+def load(bundle: str) -> dict[str, Any]:
+    """The bundle's config.
 
     Raises ConfigError for a file that cannot be read, is no JSON, or is no valid config."""
-    config, warnings = parse(_read(f"{bundle}/config.json"))
+    config = parse(_read(f"{bundle}/config.json"))
     root = config["root"]["path"]
     path = os.path.normpath(os.path.join(bundle, root))
     if not os.path.isdir(path):
         raise ConfigError("$.root.path", f"no directory {path}")
-    return config, warnings
+    return config
 
 
-def parse(data: bytes) -> tuple[dict[str, Any], list[str]]:
-    """A config from the bytes of its file, and warnings. Raises ConfigError."""
+def parse(data: bytes) -> dict[str, Any]:
+    """A config from the bytes of its file. Raises ConfigError."""
     from runtime.oci.config.root import CONFIG
-    from runtime.oci.config.rules import warnings
 
-    config = _checked(data, CONFIG, "config.json")
-    return config, warnings(config["process"])
+    return _checked(data, CONFIG, "config.json")
 
 
-def load_process(path: str) -> tuple[dict[str, Any], list[str]]:
-    """What `exec --process` names: a file with the config's `process` object alone; warnings."""
+def load_process(path: str) -> dict[str, Any]:
+    """What `exec --process` names: a file with the config's `process` object alone."""
     from runtime.oci.config.process import PROCESS
-    from runtime.oci.config.rules import warnings
 
-    process = _checked(_read(path), PROCESS, path)
-    return process, warnings(process)
+    return _checked(_read(path), PROCESS, path)
 
 
 def load_resources(path: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runtime.engine.process import IO_CLASSES, POLICIES, RLIMITS, SCHED_FLAGS
 from runtime.oci.config.check import (
     INT32,
     UINT32,
@@ -21,40 +22,10 @@ TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["CAPABILITY_SETS", "PROCESS", "RLIMITS", "cpu_list"]
+__all__ = ["PROCESS", "cpu_list"]
 
-RLIMITS = (
-    "RLIMIT_CPU",
-    "RLIMIT_FSIZE",
-    "RLIMIT_DATA",
-    "RLIMIT_STACK",
-    "RLIMIT_CORE",
-    "RLIMIT_RSS",
-    "RLIMIT_NPROC",
-    "RLIMIT_NOFILE",
-    "RLIMIT_MEMLOCK",
-    "RLIMIT_AS",
-    "RLIMIT_LOCKS",
-    "RLIMIT_SIGPENDING",
-    "RLIMIT_MSGQUEUE",
-    "RLIMIT_NICE",
-    "RLIMIT_RTPRIO",
-    "RLIMIT_RTTIME",
-)
-"""In the order of include/uapi/asm-generic/resource.h: the index is the number (getrlimit(2))."""
+_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 
-CAPABILITY_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
-
-_POLICIES = ("OTHER", "FIFO", "RR", "BATCH", "ISO", "IDLE", "DEADLINE")
-_FLAGS = (
-    "RESET_ON_FORK",
-    "RECLAIM",
-    "DL_OVERRUN",
-    "KEEP_POLICY",
-    "KEEP_PARAMS",
-    "UTIL_CLAMP_MIN",
-    "UTIL_CLAMP_MAX",
-)
 _CPU_LIST = frozenset("0123456789,- \n")
 
 
@@ -123,7 +94,7 @@ PROCESS = fields(
     args=_argv,
     env=array(_variable),
     cwd=absolute,
-    capabilities=fields("", None, **dict.fromkeys(CAPABILITY_SETS, array(text))),
+    capabilities=fields("", None, **dict.fromkeys(_SETS, array(text))),
     rlimits=_rlimits,
     noNewPrivileges=boolean,
     apparmorProfile=text,
@@ -132,10 +103,10 @@ PROCESS = fields(
     scheduler=fields(
         "policy",
         _scheduler,
-        policy=one_of([f"SCHED_{name}" for name in _POLICIES]),
+        policy=one_of(POLICIES),
         nice=integer(*INT32),
         priority=integer(0, 99),
-        flags=array(one_of([f"SCHED_FLAG_{name}" for name in _FLAGS])),
+        flags=array(one_of(SCHED_FLAGS)),
         runtime=integer(*UINT64),
         deadline=integer(*UINT64),
         period=integer(*UINT64),
@@ -143,7 +114,7 @@ PROCESS = fields(
     ioPriority=fields(
         "class priority",
         **{
-            "class": one_of(["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"]),
+            "class": one_of(IO_CLASSES),
             "priority": integer(0, 7),
         },
     ),

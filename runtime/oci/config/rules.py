@@ -1,4 +1,4 @@
-"""What the parts of a config demand of each other, and what is worth a warning.
+"""What the parts of a config demand of each other.
 
 A setting that would reach the host because the namespace for it is missing is refused here, as
 runc refuses it (libcontainer/configs/validate).
@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 
-from runtime.capabilities import CAPABILITIES
 from runtime.oci.config.check import Invalid, key_path
-from runtime.oci.config.process import CAPABILITY_SETS
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["together", "warnings"]
+__all__ = ["together"]
 
 _OF_IPC = (
     "kernel.msgmax",
@@ -100,15 +98,3 @@ def _is_ours(path: str | None, kind: str) -> bool:
         return os.path.samefile(path, f"/proc/self/ns/{kind.replace('network', 'net')}")
     except OSError:
         return False
-
-
-def warnings(process: dict[str, Any]) -> list[str]:
-    """What is logged and changes nothing. Capabilities that nobody knows are taken out: the
-    specification wants them logged (config.md, "Linux Process")."""
-    sets = process.get("capabilities", {})
-    found = []
-    for kind in CAPABILITY_SETS:
-        for name in [name for name in sets.get(kind, ()) if name not in CAPABILITIES]:
-            found.append(f"process.capabilities.{kind}: no capability {name!r}, left out")
-            sets[kind].remove(name)
-    return found

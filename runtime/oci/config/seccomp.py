@@ -13,26 +13,14 @@ from runtime.oci.config.check import (
     one_of,
     text,
 )
+from runtime.security.seccomp import ACTIONS, FLAGS, OPERATORS
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["ACTIONS", "ARCHITECTURES", "FLAGS", "OPERATORS", "SECCOMP"]
+__all__ = ["ARCHITECTURES", "SECCOMP"]
 
-ACTIONS = frozenset(
-    [
-        "SCMP_ACT_KILL",
-        "SCMP_ACT_KILL_PROCESS",
-        "SCMP_ACT_KILL_THREAD",
-        "SCMP_ACT_TRAP",
-        "SCMP_ACT_ERRNO",
-        "SCMP_ACT_TRACE",
-        "SCMP_ACT_ALLOW",
-        "SCMP_ACT_LOG",
-        "SCMP_ACT_NOTIFY",
-    ]
-)
 ARCHITECTURES = frozenset(
     [
         "SCMP_ARCH_X86",
@@ -60,25 +48,6 @@ ARCHITECTURES = frozenset(
         "SCMP_ARCH_SHEB",
     ]
 )
-OPERATORS = frozenset(
-    [
-        "SCMP_CMP_NE",
-        "SCMP_CMP_LT",
-        "SCMP_CMP_LE",
-        "SCMP_CMP_EQ",
-        "SCMP_CMP_GE",
-        "SCMP_CMP_GT",
-        "SCMP_CMP_MASKED_EQ",
-    ]
-)
-FLAGS = frozenset(
-    [
-        "SECCOMP_FILTER_FLAG_TSYNC",
-        "SECCOMP_FILTER_FLAG_LOG",
-        "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-    ]
-)
 _WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 
 
@@ -92,15 +61,15 @@ def _filter(value: dict[str, Any]) -> None:
         raise Invalid(f"{value['defaultAction']} takes no error number", ".defaultErrnoRet")
     if value.get("listenerMetadata") and not value.get("listenerPath"):
         raise Invalid("is for a listener, and there is no listenerPath", ".listenerMetadata")
-    rules = value.get("syscalls", ())
-    notifies = value["defaultAction"] == "SCMP_ACT_NOTIFY" or any(
-        rule["action"] == "SCMP_ACT_NOTIFY" for rule in rules
-    )
-    if notifies and not value.get("listenerPath"):
-        raise Invalid("is required by SCMP_ACT_NOTIFY", ".listenerPath")
 
 
-_action = one_of(ACTIONS)
+def _action(value: Any) -> None:
+    if value == "SCMP_ACT_NOTIFY":
+        raise Invalid("SCMP_ACT_NOTIFY is not supported by this runtime")
+    _known_action(value)
+
+
+_known_action = one_of(ACTIONS)
 _errno = integer(0, 4095)  # MAX_ERRNO, include/linux/err.h
 _word = integer(*UINT64)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ARGUMENTS", "OPTIONS", "USAGE", "main"]
 
-OPTIONS: tuple[Option, ...] = (("force", "f", FLAG, "kill it if it runs; be content if it is gone"),)
+OPTIONS: tuple[Option, ...] = (("force", "f", FLAG, "kill it if it runs; let it be gone already"),)
 USAGE = "CONTAINER-ID"
 ARGUMENTS = (1, 1)
 

@@ -18,6 +18,7 @@ TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
     from typing import Any
 
+    from runtime.engine.plan import Group
     from runtime.oci.main import Context
 
 __all__ = ["ARGUMENTS", "OPTIONS", "USAGE", "main"]
@@ -54,7 +55,7 @@ def main(context: Context, options: Parsed) -> int:
     if status == "paused" and not options["ignore-paused"]:
         raise StateError(f"cannot exec in container {container.id!r}: it is paused")
     config = container.config()
-    process = _process(context, options, config)
+    process = _process(options, config)
     first = close_from(options, process)
     console = Console(process.get("terminal", False), options["console-socket"], options["detach"])
     try:
@@ -73,16 +74,11 @@ def _start(
     first: int,
     console: Console,
 ) -> int:
-    group = group_of(container)
-    if group is not None and options["cgroup"]:
-        from runtime.oci.group import below
-
-        group = below(group, options["cgroup"])
     plan = exec_plan(
         config,
         process,
         container.pid,
-        cgroup=group,
+        cgroup=_cgroup(options, container),
         filter_=seccomp(config, context.log),
         available=permitted(),
         rootless=os.geteuid() != 0,
@@ -101,19 +97,26 @@ def _start(
     return launch.pid
 
 
-def _process(context: Context, options: Parsed, config: dict[str, Any]) -> dict[str, Any]:
+def _cgroup(options: Parsed, container: Container) -> Group | None:
+    group = group_of(container)
+    if group is None or not options["cgroup"]:
+        return group
+    from runtime.oci.group import below
+
+    return below(group, options["cgroup"])
+
+
+def _process(options: Parsed, config: dict[str, Any]) -> dict[str, Any]:
     """What to run: from a file, or the container's own with what the options change."""
     if options["process"]:
         from runtime.oci.config.load import load_process
 
-        process, warnings = load_process(options["process"])
-        for warning in warnings:
-            context.log.warning(warning)
-        process["terminal"] = process.get("terminal", False) or options["tty"]
-        return process
+        given = load_process(options["process"])
+        given["terminal"] = given.get("terminal", False) or options["tty"]
+        return given
     if len(options.rest) < 2:
         raise UsageError("exec: give a command, or --process with a file")
-    process = config["process"]
+    process: dict[str, Any] = config["process"]
     process["args"] = options.rest[1:]
     process["terminal"] = options["tty"]
     process["env"] = [*process.get("env", ()), *options["env"]]

@@ -9,9 +9,10 @@ from runtime.capabilities import CAPABILITIES
 from runtime.engine.mounts import MOUNT_OPTIONS
 from runtime.engine.plan import NAMESPACES
 from runtime.oci.config.root import HOOKS
-from runtime.oci.config.seccomp import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
+from runtime.oci.config.seccomp import ARCHITECTURES
 from runtime.oci.options import Option, Parsed
 from runtime.oci.state import VERSION
+from runtime.security.seccomp import ACTIONS, FLAGS, OPERATORS
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:

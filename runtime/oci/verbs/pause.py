@@ -24,7 +24,7 @@ def main(context: Context, options: Parsed) -> int:
         status = container.status()
         if status not in ("created", "running"):
             raise StateError(
-                f"cannot pause container {container.id!r}: it is {status}, neither created nor running"
+                f"cannot pause container {container.id!r}: it is {status}, not created or running"
             )
         needed_group(container, "pause").freeze()
     return 0
