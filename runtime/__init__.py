@@ -19,21 +19,32 @@ if TYPE_CHECKING:
     from runtime.cgroups import Cgroup, CgroupLayout
     from runtime.container import Container
     from runtime.errors import (
+        ArchiveRefused,
+        BuildError,
+        BuildStepFailed,
         CgroupError,
         ContainerError,
         ControllerMissing,
+        DigestMismatch,
+        DockerfileError,
         ExecFailed,
         FloorError,
         ImageError,
+        ImageInUse,
         ImageNotFound,
+        ImageNotInRegistry,
+        LayerDamaged,
         LayerRefused,
         RecipeFailed,
+        RegistryDenied,
+        RegistryError,
         SpawnerDied,
         SpawnError,
         SpecError,
         StartTimeout,
         StepFailed,
         StillAlive,
+        StoreFull,
     )
     from runtime.images import Image, ImageStore, Recipe
     from runtime.namespaces import Namespace
@@ -41,6 +52,9 @@ if TYPE_CHECKING:
     from runtime.spec import ContainerSpec, Limits
 
 __all__ = [
+    "ArchiveRefused",
+    "BuildError",
+    "BuildStepFailed",
     "Cgroup",
     "CgroupError",
     "CgroupLayout",
@@ -48,18 +62,25 @@ __all__ = [
     "ContainerError",
     "ContainerSpec",
     "ControllerMissing",
+    "DigestMismatch",
+    "DockerfileError",
     "ExecFailed",
     "FloorError",
     "Image",
     "ImageError",
+    "ImageInUse",
     "ImageNotFound",
+    "ImageNotInRegistry",
     "ImageStore",
+    "LayerDamaged",
     "LayerRefused",
     "Limits",
     "Namespace",
     "Process",
     "Recipe",
     "RecipeFailed",
+    "RegistryDenied",
+    "RegistryError",
     "Request",
     "SpawnError",
     "Spawner",
@@ -68,6 +89,7 @@ __all__ = [
     "StartTimeout",
     "StepFailed",
     "StillAlive",
+    "StoreFull",
 ]
 
 _HOME = {
