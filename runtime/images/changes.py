@@ -128,11 +128,11 @@ def _hidden(
                 if cover is None:
                     visible.add(inode)
                 elif inode not in covered:
-                    how: Literal["deleted", "replaced"] = (
-                        "replaced" if cover.kind == "file" else "deleted"
-                    )
+                    covers_itself = cover.kind == "directory" and cover is seen.get(path)
+                    replaced = cover.kind == "file" or covers_itself
+                    how: Literal["deleted", "replaced"] = "replaced" if replaced else "deleted"
                     covered[inode] = Hidden(f"/{path}", info.st_size, number, cover.by, how)
-            _note(fresh, seen, path, real, info, number, form)
+            fresh[path] = _note(seen, path, real, info, number, form)
         seen.update(fresh)
         totals.append((count, size))
         # A hard link of it that is still seen keeps the bytes in use.
@@ -141,39 +141,30 @@ def _hidden(
 
 
 def _cover(seen: dict[str, _Seen], path: str, info: os.stat_result) -> _Seen | None:
-    """What hides this entry, if anything does."""
+    """What hides this entry, if anything does: of several the lowest, which did it first."""
+    parts = path.split("/")
+    above = (seen.get("/".join(parts[:depth])) for depth in range(1, len(parts)))
+    found = [each for each in above if each is not None and each.closed]
     own = seen.get(path)
     if own is not None and (own.kind != "directory" or not stat.S_ISDIR(info.st_mode)):
-        return own
-    parts = path.split("/")
-    for depth in range(len(parts)):  # the root itself may be opaque
-        above = seen.get("/".join(parts[:depth]))
-        if above is not None and above.closed:
-            return above
-    return None
+        found.append(own)
+    return min(found, key=lambda each: each.by, default=None)
 
 
 def _note(
-    fresh: dict[str, _Seen],
     seen: dict[str, _Seen],
     path: str,
     real: Path,
     info: os.stat_result,
     number: int,
     form: OverlayForm,
-) -> None:
-    own = seen.get(path)
-    if own is not None and own.closed:
-        return
-    if stat.S_ISDIR(info.st_mode):
-        closed = form.is_opaque(real)
-        if own is None or closed:
-            fresh[path] = _Seen(number if own is None else own.by, "directory", closed)
-    elif own is not None:  # a directory over something else: it ends here
-        fresh[path] = _Seen(own.by, "directory", True)
-    else:
-        kind: Literal["file", "whiteout"] = "whiteout" if is_whiteout(info) else "file"
-        fresh[path] = _Seen(number, kind, True)
+) -> _Seen:
+    """What is to be known of a path by the layers below."""
+    if not stat.S_ISDIR(info.st_mode):
+        return _Seen(number, "whiteout" if is_whiteout(info) else "file", True)
+    if form.is_opaque(real):
+        return _Seen(number, "directory", True)
+    return seen.get(path) or _Seen(number, "directory", False)
 
 
 def _walk(tree: Path, path: str = "") -> Iterator[tuple[str, Path, os.stat_result]]:

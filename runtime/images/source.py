@@ -219,9 +219,7 @@ def blob_name(source: Source, descriptor: Any, about: str) -> str:
     """Where the blob of a descriptor lies in a layout. Raises ArchiveRefused."""
     value = descriptor.get("digest") if isinstance(descriptor, dict) else None
     if not isinstance(value, str) or not DIGEST.fullmatch(value):
-        raise ArchiveRefused(
-            source.where, about, f"a descriptor without a sha256 digest: {value!r}"
-        )
+        raise ArchiveRefused(source.where, about, f"a descriptor has no sha256 digest: {value!r}")
     return f"blobs/sha256/{value.removeprefix('sha256:')}"
 
 

@@ -288,10 +288,9 @@ class Unpacker:
 
     def _describe_by_name(self, parent: int, name: str, member: tarfile.TarInfo) -> None:
         time = self._time(member)
+        owner = self._owner(member.uid, member.gid)
         if self._form.owners:
-            os.chown(
-                name, *self._owner(member.uid, member.gid), dir_fd=parent, follow_symlinks=False
-            )
+            os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
         path = f"/proc/self/fd/{parent}/{name}"
         if not member.issym():
             os.chmod(path, member.mode & 0o7777)  # noqa: PTH101 - no link: made a moment ago
@@ -305,8 +304,9 @@ class Unpacker:
         return time
 
     def _own(self, fd: int, uid: int, gid: int) -> None:
+        owner = self._owner(uid, gid)
         if self._form.owners:
-            os.fchown(fd, *self._owner(uid, gid))
+            os.fchown(fd, *owner)
 
     def _owner(self, uid: int, gid: int) -> tuple[int, int]:
         if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
