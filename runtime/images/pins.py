@@ -48,7 +48,11 @@ class Pin:
             fcntl.flock(fd, fcntl.LOCK_EX)
         else:
             self._content |= {"pid": pid, "start": start_time(pid)}
-        self._write()
+        try:
+            self._write()
+        except BaseException:
+            self.release()
+            raise
 
     def add(self, layers: Iterable[str]) -> None:
         """Hold these layers (diff ids) too."""

@@ -24,6 +24,7 @@ from runtime.errors import (
     RegistryDenied,
     RegistryError,
     SpecError,
+    StoreFull,
 )
 from runtime.images.export import save
 from runtime.images.image import Image
@@ -158,6 +159,8 @@ class _Skopeo:
         words = _last_words(done.stderr)
         lower = words.lower()
         kind = RegistryError
+        if "no space left on device" in lower:
+            raise StoreFull(f"cannot {tried} {self._reference}: {words}; the store is as before")
         if any(word in lower for word in _ABSENT):
             kind = ImageNotInRegistry
         elif any(word in lower for word in _DENIED):
