@@ -55,10 +55,13 @@ class Unpacker:
         self._idmap = idmap
         self._fds: OrderedDict[Parts, int] = OrderedDict()
         self._root = os.open(target, _OPEN_DIR)
-        self._attributes: dict[Parts, tuple[int, int | None]] = {(): (0o755, None)}
+        self._attributes: dict[Parts, tuple[int, int]] = {(): (0o755, 0)}
         """Mode and time of each directory: set at the end, since what is put into a directory
-        moves its time, and a mode may forbid to put anything."""
+        moves its time, and a mode may forbid to put anything. Those that the archive leaves out
+        have fixed ones, so that the same archive gives the same tree everywhere."""
         self._left_out: set[Parts] = set()
+        if idmap is not None and (owner := idmap.outside(0, 0)) is not None:
+            os.fchown(self._root, *owner)  # archives may leave it out
 
     def close(self) -> None:
         """Let go of all descriptors."""
@@ -87,8 +90,7 @@ class Unpacker:
         for parts, (mode, time) in sorted(self._attributes.items(), reverse=True):
             fd = self._directory(parts, make=False)
             os.fchmod(fd, mode)
-            if time is not None:
-                os.utime(fd, ns=(time, time))
+            os.utime(fd, ns=(time, time))
             while len(self._fds) > _OPEN_AT_ONCE:
                 os.close(self._fds.popitem(last=False)[1])
 
@@ -163,7 +165,7 @@ class Unpacker:
         self._make_directory(parent, name)
         fd = os.open(name, _OPEN_DIR, dir_fd=parent)
         self._own(fd, 0, 0)
-        self._attributes[parts] = (0o755, None)
+        self._attributes[parts] = (0o755, 0)
         return fd
 
     def _make_directory(self, parent: int, name: str) -> None:
@@ -194,6 +196,7 @@ class Unpacker:
             raise self._stream.refuse("no whiteout of the OCI's kind")
         try:
             os.mknod(hidden, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
+            self._form.may_have_whiteouts(parent)
         except FileExistsError:
             info = os.stat(hidden, dir_fd=parent, follow_symlinks=False)
             if stat.S_ISDIR(info.st_mode):

@@ -80,6 +80,13 @@ class OverlayForm:
         """Hide what lower layers have in this directory, by path or descriptor."""
         os.setxattr(directory, f"{self.prefix}opaque", b"y")
 
+    def may_have_whiteouts(self, directory: int) -> None:
+        """Mark a directory in which names are removed. Where no lower layer has it, overlayfs
+        merges nothing and lists the whiteouts as names that are not there, unless it looks like a
+        directory that was copied up (fs/overlayfs/inode.c, `ovl_get_inode`, "non-merge dir that
+        may have whiteouts"). The empty value is overlayfs's "origin unknown"."""
+        os.setxattr(directory, f"{self.prefix}origin", b"")
+
     def is_opaque(self, directory: str | Path) -> bool:
         """Whether it hides what lower layers have in it."""
         return self._get(directory, "opaque") == b"y"
