@@ -30,10 +30,11 @@ END = bytes(1024)
 _BLOCK = 512
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_HOLES_WORTH = 1 << 20
-"""Bytes of holes from which a file is stored sparse. The OCI's layer.md says that sparse files
-SHOULD NOT be used, tools being of two minds; a disk image of a terabyte leaves no choice. What
-reads layers in practice, Go's archive/tar, takes them."""
+_HOLES_WORTH = 1 << 30
+"""Bytes of holes from which a file is stored as a sparse member. The OCI's layer.md says that
+those SHOULD NOT be used, and Docker can load such a layer but not save it again; smaller holes are
+stored as zeros, which pack well and become holes again where they are unpacked. But nobody wants a
+terabyte of zeros in an archive."""
 
 _OF_THIS_HOST = frozenset(
     {"security.selinux", "security.SMACK64", "security.ima", "security.evm", "system.nfs4_acl"}

@@ -28,6 +28,7 @@ _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_AT_ONCE = 64
 """Descriptors of directories kept, for archives that come back to them."""
+_ZEROS = bytes(1 << 16)
 _MAX_ID = (1 << 32) - 2
 
 _FAULT_OF_THE_HOST = {
@@ -209,16 +210,9 @@ class Unpacker:
             self._make_way(parent, name)
             fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
         try:
-            end = 0
             for offset, data in self._stream.payload(member, "/".join(parts)):
-                if offset != end:
-                    os.lseek(fd, offset, os.SEEK_SET)
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(fd, view) :]
-                end = offset + len(data)
-            if end != member.size:
-                os.ftruncate(fd, member.size)
+                _write(fd, offset, data)
+            os.ftruncate(fd, member.size)  # it may end in a hole
             self._describe(fd, member, None)
         finally:
             os.close(fd)
@@ -337,6 +331,23 @@ class Unpacker:
             except PermissionError:
                 if self._form.xattrs == "trusted":
                     raise  # root of the host may set them all
+
+
+def _write(fd: int, offset: int, data: bytes) -> None:
+    """Write, but leave a hole where a stretch is nothing but zeros."""
+    size = len(_ZEROS)
+    begin = 0
+    for start in range(0, len(data) - size + 1, size):
+        if data[start] == 0 and data[start : start + size] == _ZEROS:
+            _write_all(fd, offset + begin, memoryview(data)[begin:start])
+            begin = start + size
+    _write_all(fd, offset + begin, memoryview(data)[begin:])
+
+
+def _write_all(fd: int, offset: int, data: memoryview) -> None:
+    while data:
+        done = os.pwrite(fd, data, offset)
+        offset, data = offset + done, data[done:]
 
 
 def _exists(parent: int, name: str) -> bool:
