@@ -16,6 +16,7 @@ import importlib
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
+    from runtime.build_runner import ContainerRunner
     from runtime.cgroups import Cgroup, CgroupLayout
     from runtime.container import Container
     from runtime.errors import (
@@ -46,7 +47,23 @@ if TYPE_CHECKING:
         StillAlive,
         StoreFull,
     )
-    from runtime.images import Image, ImageStore, Recipe
+    from runtime.images import (
+        Change,
+        Hidden,
+        HistoryEntry,
+        IdMap,
+        IdRange,
+        Image,
+        ImageStore,
+        LayerSize,
+        OverlayForm,
+        Pin,
+        Pruned,
+        Recipe,
+        Runner,
+        RunStep,
+        UnpackLimits,
+    )
     from runtime.namespaces import Namespace
     from runtime.spawn import Process, Request, Spawner
     from runtime.spec import ContainerSpec, Limits
@@ -58,14 +75,20 @@ __all__ = [
     "Cgroup",
     "CgroupError",
     "CgroupLayout",
+    "Change",
     "Container",
     "ContainerError",
+    "ContainerRunner",
     "ContainerSpec",
     "ControllerMissing",
     "DigestMismatch",
     "DockerfileError",
     "ExecFailed",
     "FloorError",
+    "Hidden",
+    "HistoryEntry",
+    "IdMap",
+    "IdRange",
     "Image",
     "ImageError",
     "ImageInUse",
@@ -74,14 +97,20 @@ __all__ = [
     "ImageStore",
     "LayerDamaged",
     "LayerRefused",
+    "LayerSize",
     "Limits",
     "Namespace",
+    "OverlayForm",
+    "Pin",
     "Process",
+    "Pruned",
     "Recipe",
     "RecipeFailed",
     "RegistryDenied",
     "RegistryError",
     "Request",
+    "RunStep",
+    "Runner",
     "SpawnError",
     "Spawner",
     "SpawnerDied",
@@ -90,12 +119,30 @@ __all__ = [
     "StepFailed",
     "StillAlive",
     "StoreFull",
+    "UnpackLimits",
 ]
 
 _HOME = {
+    "runtime.build_runner": ("ContainerRunner",),
     "runtime.cgroups": ("Cgroup", "CgroupLayout"),
     "runtime.container": ("Container",),
-    "runtime.images": ("Image", "ImageStore", "Recipe"),
+    "runtime.images": (
+        "Change",
+        "Hidden",
+        "HistoryEntry",
+        "IdMap",
+        "IdRange",
+        "Image",
+        "ImageStore",
+        "LayerSize",
+        "OverlayForm",
+        "Pin",
+        "Pruned",
+        "Recipe",
+        "Runner",
+        "RunStep",
+        "UnpackLimits",
+    ),
     "runtime.namespaces": ("Namespace",),
     "runtime.spawn": ("Process", "Request", "Spawner"),
     "runtime.spec": ("ContainerSpec", "Limits"),
