@@ -19,8 +19,19 @@
     │   └── SystemdError         systemd was to make the cgroup, and is not there or said no
     ├── ImageError
     │   ├── ImageNotFound        no such name or digest, and no recipe
-    │   ├── LayerRefused         an archive that must not be unpacked: which member, why
-    │   └── RecipeFailed         an image could not be built: tool missing, or its output
+    │   ├── ImageInUse           a removal that something running forbids: who
+    │   ├── ArchiveRefused       an archive or layout that is no sound image: which member, why
+    │   │   ├── LayerRefused     … a layer that must not be unpacked
+    │   │   └── DigestMismatch   … a blob that is not what its digest says
+    │   ├── LayerDamaged         a stored layer is no longer what its digest says
+    │   ├── StoreFull            no room on the disk; the store is as before
+    │   ├── RecipeFailed         an image could not be built: tool missing, or its output
+    │   ├── RegistryError        a pull or push failed: skopeo's words
+    │   │   ├── ImageNotInRegistry   … no such repository or tag there
+    │   │   └── RegistryDenied       … it wants (other) credentials
+    │   └── BuildError           a build failed: file, line, why
+    │       ├── DockerfileError  … it is written in a way that cannot be built
+    │       └── BuildStepFailed  … a command ended with an error: status, end of its output
     └── FloorError               the C floor could not be compiled
 
 A message says what was tried, on which object, what came back, and what the user can do.
@@ -36,19 +47,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "ArchiveRefused",
+    "BuildError",
+    "BuildStepFailed",
     "CgroupError",
     "ConfigError",
     "ContainerError",
     "ControllerMissing",
+    "DigestMismatch",
+    "DockerfileError",
     "ExecFailed",
     "FloorError",
     "HookFailed",
     "ImageError",
+    "ImageInUse",
     "ImageNotFound",
+    "ImageNotInRegistry",
+    "LayerDamaged",
     "LayerRefused",
     "NoSuchContainer",
     "NotRunning",
     "RecipeFailed",
+    "RegistryDenied",
+    "RegistryError",
     "SpawnError",
     "SpawnerDied",
     "SpecError",
@@ -56,6 +77,7 @@ __all__ = [
     "StateError",
     "StepFailed",
     "StillAlive",
+    "StoreFull",
     "SystemdError",
     "UsageError",
 ]
@@ -188,17 +210,116 @@ class ImageNotFound(ImageError):
         super().__init__(f"no image {name!r}; stored: {have}; can be built: {make}")
 
 
-class LayerRefused(ImageError):
-    """An archive that must not be unpacked."""
+class ImageInUse(ImageError):
+    """An image cannot be removed: something that runs stands on it."""
+
+    def __init__(self, name: str, holders: Iterable[str]) -> None:
+        self.holders = tuple(holders)
+        """Who holds it, in words."""
+        super().__init__(
+            f"image {name!r} is in use by {', '.join(self.holders)}; stop that first, or take "
+            "only the name away (force) and prune later"
+        )
+
+
+class ArchiveRefused(ImageError):
+    """An image archive or layout that cannot be taken. Nothing of it is in the store."""
+
+    what = "image archive"
 
     def __init__(self, archive: str, member: str, reason: str) -> None:
+        self.archive = archive
+        """The file or directory, or what stands for it."""
         self.member = member
         """Name of the offending member, as the archive spells it."""
-        super().__init__(f"layer {archive} refused at member {member!r}: {reason}")
+        super().__init__(f"{self.what} {archive} refused at member {member!r}: {reason}")
+
+
+class LayerRefused(ArchiveRefused):
+    """An archive that must not be unpacked."""
+
+    what = "layer"
+
+
+class DigestMismatch(ArchiveRefused):
+    """A manifest, configuration or layer is not what its digest says."""
+
+    def __init__(self, archive: str, member: str, expected: str, found: str) -> None:
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            archive,
+            member,
+            f"its digest should be {expected} and is {found}; it was damaged or exchanged on its "
+            "way, fetch it again",
+        )
+
+
+class LayerDamaged(ImageError):
+    """A stored layer is no longer what its digest says: something wrote into the store."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        """The file or directory in the store."""
+        super().__init__(
+            f"the stored layer is damaged: {path} {reason}; remove the images that use it, prune, "
+            "and load or pull them again"
+        )
+
+
+class StoreFull(ImageError):
+    """The disk has no room. What was being made is gone, the store is as before."""
 
 
 class RecipeFailed(ImageError):
     """An image could not be built from its recipe."""
+
+
+class RegistryError(ImageError):
+    """A pull or push failed."""
+
+    def __init__(self, tried: str, reference: str, words: str) -> None:
+        self.reference = reference
+        """The image in the registry."""
+        self.words = words
+        """What skopeo said."""
+        super().__init__(f"cannot {tried} {reference}: {words}")
+
+
+class ImageNotInRegistry(RegistryError):
+    """The registry has no such repository or tag."""
+
+
+class RegistryDenied(RegistryError):
+    """The registry wants credentials, or others."""
+
+
+class BuildError(ImageError):
+    """A build failed. Steps that were done before are in the cache."""
+
+    def __init__(self, file: str, line: int, reason: str) -> None:
+        self.file = file
+        """The Dockerfile."""
+        self.line = line
+        """Line of the instruction, from 1."""
+        super().__init__(f"{file}:{line}: {reason}")
+
+
+class DockerfileError(BuildError):
+    """A Dockerfile is written in a way that cannot be built; nothing was run for it."""
+
+
+class BuildStepFailed(BuildError):
+    """A command of the build ended with an error."""
+
+    def __init__(self, file: str, line: int, step: str, status: int, output: str) -> None:
+        self.status = status
+        """Its exit status; 128 and a signal's number if one ended it."""
+        self.output = output
+        """The end of what it wrote."""
+        super().__init__(
+            file, line, f"{step} ended with {status}; the end of what it wrote:\n{output}"
+        )
 
 
 class FloorError(ContainerError):

@@ -18,7 +18,7 @@ PACKAGES = ("lab", "runtime", "vm")
 MAY_USE_ROOMS = ("lab/backends/", "lab/doctor.py", "lab/doctor/", "lab/gc.py")
 
 # Besides the standard library.
-ALLOWED = {"runtime": {"pyroute2"}, "vm": {"libvirt", "paramiko", "qemu"}}
+ALLOWED = {"runtime": {"pathspec", "pyroute2", "zstandard"}, "vm": {"libvirt", "paramiko", "qemu"}}
 
 # No module is without __all__, but these, which are only ever run.
 NO_ALL = ("lab/__main__.py", "runtime/spawn/helper.py")
