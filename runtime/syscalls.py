@@ -43,6 +43,7 @@ __all__ = [
     "prctl",
     "prlimit",
     "sethostname",
+    "setns",
     "try_mount",
     "umount2",
     "unshare",
@@ -96,6 +97,7 @@ _long, _int, _ulong, _str = ctypes.c_long, ctypes.c_int, ctypes.c_ulong, ctypes.
 _libc.mount.argtypes = (_str, _str, _str, _ulong, _str)
 _libc.umount2.argtypes = (_str, _int)
 _libc.unshare.argtypes = (_int,)
+_libc.setns.argtypes = (_int, _int)
 _libc.sethostname.argtypes = (_str, ctypes.c_size_t)
 _libc.prctl.argtypes = (_int, _ulong, _ulong, _ulong, _ulong)
 _libc.capset.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
@@ -162,6 +164,11 @@ def clone3(flags: int, cgroup_fd: int = -1) -> int:
 def unshare(flags: int) -> None:
     """unshare(2)."""
     _check(_libc.unshare(flags), "unshare")
+
+
+def setns(fd: int, flags: int, about: str = "setns") -> None:
+    """setns(2): the namespace of this descriptor."""
+    _check(_libc.setns(fd, flags), about)
 
 
 def mount(
