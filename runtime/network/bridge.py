@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from ipaddress import IPv4Network
@@ -48,8 +47,8 @@ def is_up(config: NetworkConfig) -> bool:
     return True
 
 
-def bring_up(root: Path, config: NetworkConfig) -> subprocess.Popen[bytes] | None:
-    """Make all of it; the name server's process, if there is one.
+def bring_up(root: Path, config: NetworkConfig) -> None:
+    """Make all of it.
 
     Raises KernelRefused (EEXIST if there is a bridge of this id) and NetworkError; then nothing
     of it is left."""
@@ -83,7 +82,8 @@ def bring_up(root: Path, config: NetworkConfig) -> subprocess.Popen[bytes] | Non
                 forwarding.borrow(_record(root, config), interfaces)
             if config.docker_user:
                 firewall.admit(config)
-            return dns.start(root, config) if config.dns else None
+            if config.dns:
+                dns.start(root, config)
         except BaseException:
             take_down(root, config)
             raise

@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from types import TracebackType
@@ -46,7 +47,7 @@ class Endpoint:
         """Where it is; None for a tap."""
         self._owns_namespace = owns_namespace
         self._tap_fd = tap_fd
-        self._leaving: list[Callable[[], None]] = []
+        self._held = ExitStack()
         self._gone = False
 
     def __repr__(self) -> str:
@@ -101,9 +102,9 @@ class Endpoint:
             os.close(self._tap_fd)
             self._tap_fd = -1
 
-    def on_leave(self, work: Callable[[], None]) -> None:
-        """Have something done when it is disconnected or released."""
-        self._leaving.append(work)
+    def hold(self, close: Callable[[], None]) -> None:
+        """Keep something open until the endpoint goes."""
+        self._held.callback(close)
 
     def disconnect(self) -> None:
         """Take the interface away and give back address, names and ports. Idempotent.
@@ -116,16 +117,20 @@ class Endpoint:
         is just going, so nobody has to wait for it. Idempotent."""
         self._leave(delete=False)
 
-    def _leave(self, *, delete: bool) -> None:
-        if self._gone:
-            return
-        self.network.forget(self.lease, delete=delete)
+    def drop(self) -> None:
+        """Close what this process has of it: its own namespace, the tap, the sockets that keep its
+        ports; the rest stays as it is, or is gone with its network. Idempotent."""
+        self.network.dropped(self)
         self.close_tap()
         if self.namespace is not None and self._owns_namespace:
             self.namespace.remove()
-        for work in self._leaving:
-            work()
-        self._gone = True
+        self._held.close()
+
+    def _leave(self, *, delete: bool) -> None:
+        if not self._gone:
+            self.network.forget(self.lease, delete=delete)
+            self.drop()
+            self._gone = True
 
     def __enter__(self) -> Endpoint:
         return self

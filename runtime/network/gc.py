@@ -49,7 +49,7 @@ def _networks(root: Path, dry_run: bool) -> Iterator[str]:
     for config in store.configs():
         if config.host_namespace != here() and namespace_alive(config.host_namespace):
             continue
-        network = Network(store, config, None)
+        network = Network(store, config)
         if config.owner is not None and not held(Path(config.owner)):
             yield from _things(root, network)
             if not dry_run:
@@ -124,12 +124,16 @@ def _leased(root: Path, network: str, address: str) -> Lease | None:
 
 
 def _namespaces(root: Path, dry_run: bool) -> Iterator[str]:
-    for owner in sorted((root / "namespaces").glob("*/owner")):
-        if not held(Path(owner.read_text())):
-            yield f"network namespace bound at {owner.with_name('net')}"
+    for link in sorted((root / "namespaces").glob("*/.owner")):
+        owner = link.readlink()
+        if not owner.is_absolute() or held(owner):
+            continue  # kept, or alive
+        for path in sorted(link.parent.glob("[!.]*")):
+            yield f"network namespace bound at {path}"
             if not dry_run:
-                unbind(owner.with_name("net"))
-                shutil.rmtree(owner.parent)
+                unbind(path)
+        if not dry_run:
+            shutil.rmtree(link.parent)
 
 
 def _owners(root: Path, dry_run: bool) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -31,14 +30,11 @@ class Network:
 
     Its methods may be called from any thread, and by several processes at once."""
 
-    def __init__(
-        self, store: NetworkStore, config: NetworkConfig, server: subprocess.Popen[bytes] | None
-    ) -> None:
+    def __init__(self, store: NetworkStore, config: NetworkConfig) -> None:
         self.config = config
         self._store = store
         self._leases = Leases(self.directory, config)
         self._ready: list[Endpoint] = []
-        self._server = server
 
     def __repr__(self) -> str:
         return f"<Network {self.name} {self.subnet} {self.bridge}>"
@@ -102,6 +98,7 @@ class Network:
                 endpoint = self._make(undo, namespace, name, aliases, at, interface)
             self._publish(undo, endpoint, wanted)
             undo.pop_all()
+        self._store.endpoints.add(endpoint)
         return endpoint
 
     def prepare(self, count: int) -> None:
@@ -109,8 +106,10 @@ class Network:
         `connect` without a namespace then only writes a name down."""
         while len(self._ready) < count:
             with ExitStack() as undo:
-                self._ready.append(self._make(undo, None, None, (), None, None))
+                endpoint = self._make(undo, None, None, (), None, None)
                 undo.pop_all()
+            self._store.endpoints.add(endpoint)
+            self._ready.append(endpoint)
 
     def attach_tap(
         self,
@@ -133,24 +132,31 @@ class Network:
             undo.callback(endpoint.release)
             self._publish(undo, endpoint, wanted)
             undo.pop_all()
+        self._store.endpoints.add(endpoint)
         return endpoint
 
     def remove(self, *, force: bool = False) -> None:
         """Remove it and all that it has. Raises NetworkInUse if endpoints of the living are on it,
         unless `force`; NetworkError for what could not be removed."""
-        while self._ready:
-            self._ready.pop().release()
         self._store.remove(self.name, force=force)
-        if self._server is not None:
-            self._server.wait()
-            self._server = None
+        self._ready.clear()
+
+    def exists(self) -> bool:
+        """Whether nobody has removed it."""
+        return (self.directory / "network.json").exists()
+
+    def dropped(self, endpoint: Endpoint) -> None:
+        """For endpoints: this process has nothing more of it."""
+        self._store.endpoints.discard(endpoint)
 
     def forget(self, lease: Lease, *, delete: bool) -> None:
         """Undo what a lease stands for, as far as it is there: ports, link (if `delete`), names,
         address. For endpoints, and for those whose owner has died."""
         config, ports = self.config, [Port.from_record(record) for record in lease.published]
+        if not self.exists():
+            return  # and all that it had
         if ports:
-            # A table that is gone has taken the ports along.
+            # The table can be gone with the host's start, and the ports with it.
             with suppress(KernelRefused):
                 transaction = ruleset.withdraw(config, lease.address, ports)
                 nftables.apply(transaction, f"withdraw the ports of {lease.address}")
@@ -234,7 +240,7 @@ class Network:
         reservation = PortReservation(self._store.root / "ports", holder)
         reservation.take(ports)
         undo.callback(reservation.release)
-        endpoint.on_leave(reservation.release)
+        endpoint.hold(reservation.close)
         taken = reservation.ports
         published = tuple(port.record() for port in taken)
         endpoint.lease = replace(endpoint.lease, published=published)

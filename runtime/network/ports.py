@@ -100,7 +100,7 @@ class PortReservation:
     def __init__(self, directory: Path, holder: str) -> None:
         self._directory = directory
         self._holder = holder
-        self._held = ExitStack()
+        self._sockets = ExitStack()
         self.ports: tuple[Port, ...] = ()
         """What is held, with the number that was chosen where any would do."""
 
@@ -116,12 +116,18 @@ class PortReservation:
 
     def release(self) -> None:
         """Give them back. Idempotent."""
-        self._held.close()
+        for port in self.ports:
+            port_link(self._directory, port).unlink(missing_ok=True)
         self.ports = ()
+        self.close()
+
+    def close(self) -> None:
+        """Close the sockets; the links stay. Idempotent."""
+        self._sockets.close()
 
     def _take(self, port: Port) -> Port:
         kind = socket.SOCK_STREAM if port.protocol == "tcp" else socket.SOCK_DGRAM
-        sock = self._held.enter_context(socket.socket(socket.AF_INET, kind))
+        sock = self._sockets.enter_context(socket.socket(socket.AF_INET, kind))
         if port.protocol == "tcp":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past TIME_WAIT
         try:
@@ -138,7 +144,6 @@ class PortReservation:
         except FileExistsError as error:
             # Its process has ended, or it could not have been bound here.
             raise PortInUse(_said(port), _by(link)) from error
-        self._held.callback(link.unlink, missing_ok=True)
         return port
 
     def _refused(self, port: Port, error: OSError) -> NetworkError:

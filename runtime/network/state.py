@@ -14,8 +14,8 @@
         dns.log                     what it had to complain of
       members/<namespace>/<network> symbolic link to the address: the networks of one container
       ports/<address>:<port>-<protocol>  symbolic link to <network>/<address>: a published port
-      namespaces/<name>/net         bind mount of a network namespace
-      namespaces/<name>/owner       path of its owner's lock
+      namespaces/<owner>/.owner     symbolic link to the owner's lock
+      namespaces/<owner>/<name>     bind mount of a network namespace
 
 Each thing is a file of its own: an allocation costs the same with a thousand others there, two
 processes can work at once, and the name server answers by looking. `ls` shows the state.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import shutil
 import threading
 from contextlib import suppress
@@ -22,6 +23,7 @@ from runtime.errors import (
 )
 from runtime.network import bridge, dns
 from runtime.network.config import NetworkConfig
+from runtime.network.endpoint import Endpoint
 from runtime.network.leases import Leases
 from runtime.network.names import check_network_name, new_id
 from runtime.network.namespace import NetworkNamespace
@@ -58,6 +60,10 @@ class NetworkStore:
         self._named_owner = owner.absolute() if owner else None
         self._owner: Owner | None = None
         self._made: list[Network] = []
+        self.endpoints: set[Endpoint] = set()
+        """What is connected through this store: kept here, so that no published port loses its
+        socket because somebody let go of an Endpoint."""
+        self._namespaces: list[tuple[Path, NetworkNamespace]] = []
         self._mutex = threading.Lock()
 
     def __repr__(self) -> str:
@@ -146,7 +152,7 @@ class NetworkStore:
         if config.owner is None:
             with locked(self.root / "lock"):
                 return self._restored(config)
-        return Network(self, config, None)
+        return Network(self, config)
 
     def names(self) -> tuple[str, ...]:
         """Names of all networks, sorted."""
@@ -165,11 +171,13 @@ class NetworkStore:
             if living and not force:
                 raise NetworkInUse(name, living)
             self.take_down(config)
+        for endpoint in [each for each in self.endpoints if each.network.name == name]:
+            endpoint.drop()
 
     def take_down(self, config: NetworkConfig) -> None:
         """Remove what a network has, then its records. The caller holds the store's lock."""
         directory = self.root / "networks" / config.name
-        network = Network(self, config, None)
+        network = Network(self, config)
         with locked(directory / "lock"):
             if config.host_namespace == here():
                 bridge.take_down(self.root, config)
@@ -183,15 +191,15 @@ class NetworkStore:
         """A new network namespace, bound below this store's directory: for a container engine that
         takes a path and lives longer than this process. Raises KernelRefused, NetworkError."""
         check_network_name(name)
-        owner = self.owner()
-        directory = self.root / "namespaces" / name
-        try:
-            directory.mkdir(parents=True)
-        except FileExistsError as error:
-            raise NetworkError(f"namespace {name!r} is in {self.root} already") from error
-        if owner is not None:
-            write(directory / "owner", owner)
-        return NetworkNamespace.create(directory / "net")
+        owner = self.owner() or "kept"
+        directory = self.root / "namespaces" / hashlib.sha256(owner.encode()).hexdigest()[:16]
+        directory.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            (directory / ".owner").symlink_to(owner)
+        namespace = NetworkNamespace.create(directory / name)
+        if not self._keep:
+            self._namespaces.append((directory / name, namespace))
+        return namespace
 
     def config(self, name: str) -> NetworkConfig:
         """The record of a network. Raises NetworkNotFound."""
@@ -218,7 +226,8 @@ class NetworkStore:
             try:
                 Leases(directory, config).prepare()
                 write(directory / "network.json", config.to_json())
-                return Network(self, config, bridge.bring_up(self.root, config))
+                bridge.bring_up(self.root, config)
+                return Network(self, config)
             except KernelRefused as error:
                 shutil.rmtree(directory)
                 if error.errno != errno.EEXIST:  # a bridge of that id, perhaps another store's
@@ -232,27 +241,35 @@ class NetworkStore:
         directory = self.root / "networks" / config.name
         if bridge.is_up(config):
             if config.dns and dns.running(directory) is None:
-                return Network(self, config, dns.start(self.root, config))
-            return Network(self, config, None)
+                dns.start(self.root, config)
+            return Network(self, config)
         # The interfaces of its endpoints went with the bridge's host.
         config = dataclasses.replace(config, host_namespace=here())
-        network = Network(self, config, None)
+        network = Network(self, config)
         for lease in network.leases():
             network.forget(lease, delete=False)
         write(directory / "network.json", config.to_json())
-        return Network(self, config, bridge.bring_up(self.root, config))
+        bridge.bring_up(self.root, config)
+        return network
 
     def close(self) -> None:
-        """Remove what this store's owner made, whoever uses it. Idempotent. Raises NetworkError for
+        """Remove the networks that were made through it, whoever uses them, and disconnect what was
+        connected; what is kept stays. Idempotent. Raises NetworkError for
         what could not be removed; `collect` tries again."""
         while self._made:
             with suppress(NetworkNotFound):  # somebody removed it by name
                 self._made.pop().remove(force=True)
+        for endpoint in list(self.endpoints):
+            if self._keep:
+                endpoint.drop()
+            else:
+                endpoint.disconnect()
+        while self._namespaces:
+            path, namespace = self._namespaces.pop()
+            namespace.remove()
+            if {other.name for other in path.parent.iterdir()} == {".owner"}:
+                shutil.rmtree(path.parent)
         if self._owner is not None:
-            for network in (Network(self, config, None) for config in self.configs()):
-                for lease in network.leases():
-                    if lease.owner == str(self._owner.lock):
-                        network.forget(lease, delete=True)
             with locked(self.root / "lock"):
                 self._owner.retire()
             self._owner = None

@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -21,12 +20,14 @@ __all__ = ["running", "start", "stop"]
 
 _SERVER = Path(__file__).with_name("server.py")
 _PORT = 53
+_PATIENCE = 10.0
 
 
-def start(root: Path, config: NetworkConfig) -> subprocess.Popen[bytes]:
+def start(root: Path, config: NetworkConfig) -> None:
     """Start it, with its sockets bound. The bridge has its address already.
 
-    Raises NetworkError if the port is taken or dnslib is missing, KernelRefused."""
+    It is a child of this process, and `stop` reaps it if it still is. Raises NetworkError if
+    dnslib is missing, KernelRefused if the port is taken."""
     if importlib.util.find_spec("dnslib") is None:
         raise NetworkError(
             f"the name server of network {config.name!r} needs the Python package dnslib: install "
@@ -47,21 +48,34 @@ def start(root: Path, config: NetworkConfig) -> subprocess.Popen[bytes]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         log = stack.enter_context(open(directory / "dns.log", "ab"))
         command = [sys.executable, "-I", str(_SERVER), str(root), config.name]
-        command += [str(udp.fileno()), str(tcp.fileno())]
         if config.owner is not None:
             command.append(config.owner)
-        server = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=(udp.fileno(), tcp.fileno(), lock),
-            cwd="/",
-            start_new_session=True,  # a terminal's Ctrl-C is its owner's to handle
-        )
+        pid = _spawn(command, log.fileno(), (udp.fileno(), tcp.fileno(), lock))
         os.truncate(lock, 0)
-        os.pwrite(lock, f"{server.pid}\n".encode(), 0)
-    return server
+        os.pwrite(lock, f"{pid}\n".encode(), 0)
+
+
+def _spawn(command: list[str], log: int, fds: tuple[int, ...]) -> int:
+    """Start a process that has these descriptors from 3 on, and no others. Not by subprocess: its
+    Popen would have to be kept by whoever started it, and anybody can end this one."""
+    with ExitStack() as stack:
+        # Out of the way first: a source must not be a target of another.
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in fds]
+        for fd in high:
+            stack.callback(os.close, fd)
+        return os.posix_spawn(
+            command[0],
+            command,
+            {"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, log, 1),
+                (os.POSIX_SPAWN_DUP2, log, 2),
+                *((os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(high, 3)),
+            ],
+            setsid=True,  # a terminal's Ctrl-C is its owner's to handle
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )
 
 
 def _bind(sock: socket.socket, config: NetworkConfig) -> None:
@@ -87,7 +101,7 @@ def running(directory: Path) -> int | None:
 
 
 def stop(directory: Path) -> int | None:
-    """End it and wait for that; its pid, or None if there was none."""
+    """End it and wait for that; its pid, or None if there was none. Raises NetworkError."""
     pid = running(directory)
     if pid is None:
         return None
@@ -101,7 +115,15 @@ def stop(directory: Path) -> int | None:
             return None
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        select.select([pidfd], [], [])
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        if not poller.poll(_PATIENCE * 1000):
+            raise NetworkError(
+                f"the name server of {directory.name!r} (pid {pid}) did not end within "
+                f"{_PATIENCE:g} s of SIGKILL; look at /proc/{pid}/stack, then remove it again"
+            )
+        with suppress(ChildProcessError):  # another process's
+            os.waitpid(pid, 0)
     finally:
         os.close(pidfd)
     return pid

@@ -1,8 +1,9 @@
-"""The name server's process: `python -I server.py ROOT NETWORK UDP_FD TCP_FD [OWNER_LOCK]`.
+"""The name server's process: `python -I server.py ROOT NETWORK [OWNER_LOCK]`.
 
 One for each network, at the gateway's address, in the host's namespace, so that it reaches the
-host's resolvers, also one at 127.0.0.53. Its sockets are bound by whoever starts it: an error comes
-at once and there, and a question that comes before it is up waits in the socket's buffer. It ends
+host's resolvers, also one at 127.0.0.53. Its sockets, descriptors 3 (UDP) and 4 (TCP), are bound by
+whoever starts it: an error comes at once and there, and a question that comes before it is up waits
+in the socket's buffer. Descriptor 5 is the lock by which it is found. It ends
 with the owner of the network: a thread waits for the owner's lock, which the kernel gives out when
 the owner dies.
 """
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_UDP_FD, _TCP_FD = 3, 4
 _IDLE = 10.0
 """Seconds that a TCP connection may say nothing (RFC 7766, section 6.2.3)."""
 
@@ -110,13 +112,14 @@ async def _serve(zone: Zone, udp: socket.socket, tcp: socket.socket) -> None:
         await listener.serve_forever()
 
 
-def main(root: str, network: str, udp: int, tcp: int, owner: str | None = None) -> None:
+def main(root: str, network: str, owner: str | None = None) -> None:
     """Serve until the owner dies or somebody kills this process."""
+    os.chdir("/")
     if owner is not None:
         threading.Thread(target=_die_with, args=(owner,), daemon=True).start()
-    sockets = [socket.socket(fileno=fd) for fd in (udp, tcp)]
-    asyncio.run(_serve(Zone(Path(root), network), *sockets))
+    udp, tcp = socket.socket(fileno=_UDP_FD), socket.socket(fileno=_TCP_FD)
+    asyncio.run(_serve(Zone(Path(root), network), udp, tcp))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])
+    main(*sys.argv[1:])

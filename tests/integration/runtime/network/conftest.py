@@ -126,15 +126,14 @@ class Service:
         with suppress(OSError):
             while True:
                 data, peer = self._socket.recvfrom(1500)
-                if data == b"end":
+                if peer is None:  # shut down
                     return
+                assert data == b"?"
                 self._socket.sendto(f"{self._name} {peer[0]}".encode(), peer)
 
     def close(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError):  # "not connected", but it wakes the thread up all the same
             self._socket.shutdown(socket.SHUT_RDWR)
-        if self._kind == socket.SOCK_DGRAM:
-            self._socket.sendto(b"end", self._socket.getsockname())
         self._thread.join(DEADLINE)
         self._socket.close()
 
