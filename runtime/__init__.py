@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from runtime.cgroups import Cgroup, CgroupLayout
     from runtime.container import Container
     from runtime.errors import (
+        AddressExhausted,
+        AddressInUse,
         CgroupError,
         ContainerError,
         ControllerMissing,
@@ -26,7 +28,14 @@ if TYPE_CHECKING:
         FloorError,
         ImageError,
         ImageNotFound,
+        KernelRefused,
         LayerRefused,
+        NameInUse,
+        NetworkError,
+        NetworkExists,
+        NetworkInUse,
+        NetworkNotFound,
+        PortInUse,
         RecipeFailed,
         SpawnerDied,
         SpawnError,
@@ -34,13 +43,25 @@ if TYPE_CHECKING:
         StartTimeout,
         StepFailed,
         StillAlive,
+        SubnetInUse,
     )
     from runtime.images import Image, ImageStore, Recipe
     from runtime.namespaces import Namespace
+    from runtime.network import (
+        Attachment,
+        Endpoint,
+        Network,
+        NetworkNamespace,
+        NetworkStore,
+        Port,
+    )
     from runtime.spawn import Process, Request, Spawner
     from runtime.spec import ContainerSpec, Limits
 
 __all__ = [
+    "AddressExhausted",
+    "AddressInUse",
+    "Attachment",
     "Cgroup",
     "CgroupError",
     "CgroupLayout",
@@ -48,15 +69,27 @@ __all__ = [
     "ContainerError",
     "ContainerSpec",
     "ControllerMissing",
+    "Endpoint",
     "ExecFailed",
     "FloorError",
     "Image",
     "ImageError",
     "ImageNotFound",
     "ImageStore",
+    "KernelRefused",
     "LayerRefused",
     "Limits",
+    "NameInUse",
     "Namespace",
+    "Network",
+    "NetworkError",
+    "NetworkExists",
+    "NetworkInUse",
+    "NetworkNamespace",
+    "NetworkNotFound",
+    "NetworkStore",
+    "Port",
+    "PortInUse",
     "Process",
     "Recipe",
     "RecipeFailed",
@@ -68,6 +101,7 @@ __all__ = [
     "StartTimeout",
     "StepFailed",
     "StillAlive",
+    "SubnetInUse",
 ]
 
 _HOME = {
@@ -75,6 +109,14 @@ _HOME = {
     "runtime.container": ("Container",),
     "runtime.images": ("Image", "ImageStore", "Recipe"),
     "runtime.namespaces": ("Namespace",),
+    "runtime.network": (
+        "Attachment",
+        "Endpoint",
+        "Network",
+        "NetworkNamespace",
+        "NetworkStore",
+        "Port",
+    ),
     "runtime.spawn": ("Process", "Request", "Spawner"),
     "runtime.spec": ("ContainerSpec", "Limits"),
 }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runtime.network.netlink import Message, Netlink
     from runtime.network.network import Network
 
-__all__ = ["Endpoint", "delete_link", "plug"]
+__all__ = ["Endpoint", "delete_link", "plug", "reflect"]
 
 
 class Endpoint:
@@ -221,6 +221,16 @@ def _host_forwards6() -> bool:
         return Path("/proc/sys/net/ipv6/conf/all/forwarding").read_text().strip() == "1"
     except FileNotFoundError:
         return False
+
+
+def reflect(name: str) -> None:
+    """For a published port that is asked for by the very container that has it. Where br_netfilter
+    hands bridged packets to the tables (bridge-nf-call-iptables), the bridge finds that this one,
+    redirected, is to go back to where it came from, and drops it unless told otherwise."""
+    from runtime.network import netlink as nl
+
+    with nl.Netlink() as netlink:
+        netlink.run(nl.reflect(name))
 
 
 def delete_link(name: str) -> None:

@@ -85,8 +85,7 @@ class Leases:
             else:
                 self._check(address)
             lease = make(address)
-            self._claim(lease)
-            self._write(lease)
+            self._record(lease)
             # In place: replacing a file by rename makes ext4 write it out first (auto_da_alloc).
             os.pwrite(lock, f"{address}\n".ljust(16).encode(), 0)
             return lease
@@ -97,8 +96,12 @@ class Leases:
             old = self.get(lease.address)
             if old is not None:
                 self._unclaim(old)
-            self._claim(lease)
-            self._write(lease)
+            try:
+                self._record(lease)
+            except BaseException:
+                if old is not None:
+                    self._claim(old)
+                raise
 
     def release(self, address: IPv4Address) -> None:
         """Give back address and names; no error if they are given back, or the network is gone."""
@@ -152,8 +155,14 @@ class Leases:
     def _path(self, address: IPv4Address) -> Path:
         return self._leases / str(address)
 
-    def _write(self, lease: Lease) -> None:
-        write(self._path(lease.address), lease.to_json())
+    def _record(self, lease: Lease) -> None:
+        """Claim its names and write it down, or neither: the disk can be full."""
+        try:
+            self._claim(lease)
+            write(self._path(lease.address), lease.to_json())
+        except BaseException:
+            self._unclaim(lease)  # not what is another's: that has another address
+            raise
 
     def _reserved(self, address: IPv4Address) -> bool:
         subnet = self._config.subnet

@@ -39,6 +39,7 @@ __all__ = [
     "delete_group",
     "delete_link",
     "quiet_ipv6",
+    "reflect",
     "routes",
 ]
 
@@ -137,6 +138,18 @@ def quiet_ipv6(link: int | str, *, up: bool = False) -> Message:
     inet6 = ("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_NONE)]})
     what = f"keep IPv6 quiet on {link}{' and set it up' if up else ''}"
     return change_link(link, what, up=up, af_spec={"attrs": [inet6]})
+
+
+def reflect(name: str) -> Message:
+    """Let the bridge send what comes in on this port out of it again (hairpin mode). Linux knows
+    its own reflected neighbour solicitations for what they are (RFC 7527, enhanced_dad)."""
+    info = {
+        "attrs": [
+            ("IFLA_INFO_SLAVE_KIND", "bridge"),
+            ("IFLA_INFO_SLAVE_DATA", {"attrs": [("IFLA_BRPORT_MODE", 1)]}),
+        ]
+    }
+    return change_link(name, f"set hairpin mode on {name}", linkinfo=info)
 
 
 def delete_link(name: str) -> Message:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from runtime.errors import KernelRefused, NetworkError, SpecError
 from runtime.network import nftables, ruleset
 from runtime.network.config import NetworkConfig
-from runtime.network.endpoint import Endpoint, delete_link, plug
+from runtime.network.endpoint import Endpoint, delete_link, plug, reflect
 from runtime.network.leases import Lease, Leases
 from runtime.network.names import check_host_name, port_name
 from runtime.network.namespace import NetworkNamespace
@@ -245,6 +245,7 @@ class Network:
         published = tuple(port.record() for port in taken)
         endpoint.lease = replace(endpoint.lease, published=published)
         self._leases.rename(endpoint.lease)
+        reflect(endpoint.lease.link)
         nftables.apply(
             ruleset.publish(self.config, endpoint.address, taken),
             f"publish {', '.join(map(str, taken))}",

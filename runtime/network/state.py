@@ -79,8 +79,12 @@ def namespace_alive(namespace: str) -> bool:
 def write(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old text or the new one, and never a part."""
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    scratch.write_text(text)
-    scratch.rename(path)
+    try:
+        scratch.write_text(text)
+        scratch.rename(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def held(lock: Path) -> bool:

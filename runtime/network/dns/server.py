@@ -18,7 +18,7 @@ import sys
 import threading
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if __name__ == "__main__":  # run by path, and -I leaves the project's directory out
     sys.path.insert(0, str(Path(__file__).parents[3]))
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_UDP_FD, _TCP_FD = 3, 4
+_UDP_FD, _TCP_FD, _LOCK_FD = 3, 4, 5
 _IDLE = 10.0
 """Seconds that a TCP connection may say nothing (RFC 7766, section 6.2.3)."""
 
@@ -86,8 +86,8 @@ class _Udp(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # asyncio's own class of UDP transports is no subclass of this one before Python 3.12.
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self._server.start(self._reply(data, addr))
@@ -115,6 +115,7 @@ async def _serve(zone: Zone, udp: socket.socket, tcp: socket.socket) -> None:
 def main(root: str, network: str, owner: str | None = None) -> None:
     """Serve until the owner dies or somebody kills this process."""
     os.chdir("/")
+    os.closerange(_LOCK_FD + 1, os.sysconf("SC_OPEN_MAX"))  # what the starter let be inherited
     if owner is not None:
         threading.Thread(target=_die_with, args=(owner,), daemon=True).start()
     udp, tcp = socket.socket(fileno=_UDP_FD), socket.socket(fileno=_TCP_FD)

@@ -129,14 +129,17 @@ def test_a_lost_record_is_made_up_for_by_the_bridges_alias(root: Path) -> None:
 
 def test_a_death_in_the_middle_of_making_it(root: Path) -> None:
     """Before the record, and after it but before anything else."""
-    killed(root, 'store.owner(); (store.root / "networks" / "half").mkdir(parents=True)')
-    killed(
-        root,
-        "from runtime.network import bridge\n"
-        "import os\n"
-        "bridge.bring_up = lambda *_: os.kill(os.getpid(), 9)\n"
-        'print("ready", flush=True); store.create("web")',
-    )
+    for body in (
+        'def die(*_): os.kill(os.getpid(), 9)\nstore_module.write = die\nstore.create("half")',
+        'bridge.bring_up = lambda *_: os.kill(os.getpid(), 9)\nstore.create("web")',
+    ):
+        imports = "import os\nfrom runtime.network import bridge, store as store_module\n"
+        done = subprocess.run(
+            [sys.executable, "-c", OWNER.format(body=imports + body), str(root)],
+            cwd=HERE,
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL
     removed = collect(root)
     assert f"directory {root / 'networks' / 'half'}" in removed
     assert any(text.startswith("network web (") for text in removed)

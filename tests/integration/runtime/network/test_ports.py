@@ -89,7 +89,7 @@ def test_what_comes_out_of_a_container_cannot_use_the_hosts_loopback(
 def test_a_port_that_is_taken(store: NetworkStore, root: Path, serve: Serve) -> None:
     network = store.create("web", dns=False)
     listener = serve(None, "host", 8000)
-    with pytest.raises(PortInUse, match=r"0\.0\.0\.0:8000/tcp: a process of the host .* ss -lnp"):
+    with pytest.raises(PortInUse, match=r"0\.0\.0\.0:8000/tcp: a process of the host .*ss -lnp"):
         network.connect(name="a", ports=[f"{listener.port}:80"])
     box = network.connect(name="box", ports=["8080:80", "8080:80/udp"])
     for wanted in ("8080:80", "127.0.0.1:8080:80", "8080:80/udp"):
