@@ -38,6 +38,7 @@ __all__ = [
     "change_link",
     "delete_group",
     "delete_link",
+    "encode",
     "quiet_ipv6",
     "reflect",
     "routes",
@@ -45,7 +46,8 @@ __all__ = [
 
 # include/uapi/linux/netlink.h, rtnetlink.h
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _ACK, _CREATE, _DUMP = 0x01, 0x04, 0x600, 0x300  # _CREATE: NLM_F_CREATE | NLM_F_EXCL
+_REQUEST, _ACK, _DUMP = 0x01, 0x04, 0x300
+_CREATE = 0x600  # NLM_F_CREATE | NLM_F_EXCL
 _CAPPED, _ACK_TLVS = 0x100, 0x200
 _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
 _NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
@@ -66,7 +68,8 @@ class Message:
     data: bytes = field(repr=False)
 
 
-def _encode(message: Any, kind: int, flags: int, what: str) -> Message:
+def encode(message: Any, kind: int, flags: int, what: str) -> Message:
+    """A message of pyroute2's, with its type and flags."""
     message["header"]["type"] = kind
     message["header"]["flags"] = _REQUEST | flags
     message.encode()
@@ -96,7 +99,7 @@ def add_bridge(name: str, mac: str, group: int) -> Message:
         group=group,
         linkinfo=_info("bridge", ("IFLA_BR_FORWARD_DELAY", 0), ("IFLA_BR_MCAST_SNOOPING", 0)),
     )
-    return _encode(message, _NEWLINK, _ACK | _CREATE, f"add the bridge {name}")
+    return encode(message, _NEWLINK, _ACK | _CREATE, f"add the bridge {name}")
 
 
 def add_veth(
@@ -117,7 +120,7 @@ def add_veth(
         mtu=mtu,
         linkinfo=_info("veth", ("VETH_INFO_PEER", {"attrs": other})),
     )
-    return _encode(message, _NEWLINK, _ACK | _CREATE, f"add the veth pair {name} and {peer}")
+    return encode(message, _NEWLINK, _ACK | _CREATE, f"add the veth pair {name} and {peer}")
 
 
 def change_link(link: int | str, what: str, *, up: bool = False, **attributes: Any) -> Message:
@@ -127,7 +130,7 @@ def change_link(link: int | str, what: str, *, up: bool = False, **attributes: A
     message = _link(link if isinstance(link, int) else 0, **attributes)
     if up:
         message["flags"] = message["change"] = _IFF_UP
-    return _encode(message, _NEWLINK, _ACK, what)
+    return encode(message, _NEWLINK, _ACK, what)
 
 
 @functools.lru_cache
@@ -154,12 +157,12 @@ def reflect(name: str) -> Message:
 
 def delete_link(name: str) -> Message:
     """Delete a link by name. Waits for an RCU grace period, some 15 ms."""
-    return _encode(_link(ifname=name), _DELLINK, _ACK, f"delete the link {name}")
+    return encode(_link(ifname=name), _DELLINK, _ACK, f"delete the link {name}")
 
 
 def delete_group(group: int) -> Message:
     """Delete all links of a group, in the time that one would take."""
-    return _encode(_link(group=group), _DELLINK, _ACK, f"delete the links of group {group}")
+    return encode(_link(group=group), _DELLINK, _ACK, f"delete the links of group {group}")
 
 
 def add_address(index: int, address: str, prefixlen: int, where: str) -> Message:
@@ -171,7 +174,7 @@ def add_address(index: int, address: str, prefixlen: int, where: str) -> Message
     message["attrs"] = [("IFA_LOCAL", address), ("IFA_ADDRESS", address)]
     if ":" in address:
         message["flags"] = _NODAD
-    return _encode(message, _NEWADDR, _ACK | _CREATE, f"add {address}/{prefixlen} to {where}")
+    return encode(message, _NEWADDR, _ACK | _CREATE, f"add {address}/{prefixlen} to {where}")
 
 
 @functools.lru_cache
@@ -183,16 +186,16 @@ def add_route(index: int, gateway: str, metric: int) -> Message:
     message["proto"] = _PROTO_STATIC
     message["type"] = _UNICAST
     message["attrs"] = [("RTA_GATEWAY", gateway), ("RTA_OIF", index), ("RTA_PRIORITY", metric)]
-    return _encode(message, _NEWROUTE, _ACK | _CREATE, f"add the default route over {gateway}")
+    return encode(message, _NEWROUTE, _ACK | _CREATE, f"add the default route over {gateway}")
 
 
 class Netlink:
-    """A NETLINK_ROUTE socket of the network namespace that the *calling thread* is in; it stays
-    with that namespace whatever the thread does then. A context."""
+    """A netlink socket of the network namespace that the *calling thread* is in; it stays with that
+    namespace whatever the thread does then. A context."""
 
     def __init__(self, opened: socket.socket | None = None) -> None:
-        """`opened` is a socket to use instead: that of another namespace, say. It is closed with
-        this object."""
+        """`opened` is a socket to use in place of one of NETLINK_ROUTE in this namespace. It is
+        closed with this object."""
         self._socket = opened or socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
         )
@@ -227,7 +230,7 @@ class Netlink:
     def index(self, name: str) -> int | None:
         """Index of the link of that name (16 bytes into `struct ifinfomsg` and its header), None
         if there is none. Raises KernelRefused."""
-        request = _encode(_link(ifname=name), _GETLINK, 0, f"look up the link {name}")
+        request = encode(_link(ifname=name), _GETLINK, 0, f"look up the link {name}")
         self._socket.send(request.data)
         for kind, _, _, body in self._receive():
             if kind == _NEWLINK:
@@ -238,10 +241,9 @@ class Netlink:
                     raise KernelRefused(request.what, number)
         return None
 
-    def dump(self, request: Message) -> Iterator[Any]:
-        """The answers to a dump, decoded by pyroute2. Raises KernelRefused."""
+    def dump(self, request: Message) -> Iterator[bytes]:
+        """The answers to a dump, each a whole message. Raises KernelRefused."""
         self._socket.send(request.data)
-        marshal = MarshalRtnl()
         while True:
             data = self._socket.recv(1 << 18)
             for kind, _, _, body in _split(data):
@@ -249,8 +251,7 @@ class Netlink:
                     return
                 if kind == _NLMSG_ERROR:
                     raise KernelRefused(request.what, -struct.unpack_from("=i", body)[0])
-                header = _HEADER.pack(_HEADER.size + len(body), kind, 0, 0, 0)
-                yield from marshal.parse(header + body)
+                yield _HEADER.pack(_HEADER.size + len(body), kind, 0, 0, 0) + body
 
     def close(self) -> None:
         """Close the socket. It would hold its namespace."""
@@ -295,12 +296,17 @@ def _said(flags: int, body: bytes) -> str:
     return ""
 
 
+def _parsed(messages: Iterator[bytes]) -> Iterator[Any]:
+    marshal = MarshalRtnl()
+    return (parsed for message in messages for parsed in marshal.parse(message))
+
+
 def routes(netlink: Netlink) -> Iterator[tuple[str, int]]:
     """Destination (CIDR) and index of the interface of each IPv4 route of all tables but the
     local one. A route of several hops comes once for each."""
     message = rtmsg()
     message["family"] = socket.AF_INET
-    for route in netlink.dump(_encode(message, _GETROUTE, _DUMP, "list the routes")):
+    for route in _parsed(netlink.dump(encode(message, _GETROUTE, _DUMP, "list the routes"))):
         if route["type"] != _UNICAST:
             continue
         target = f"{route.get_attr('RTA_DST') or '0.0.0.0'}/{route['dst_len']}"
@@ -313,7 +319,7 @@ def routes(netlink: Netlink) -> Iterator[tuple[str, int]]:
 def bridges(netlink: Netlink) -> Iterator[tuple[str, str]]:
     """Name and alias of each bridge that has an alias."""
     message = _link(linkinfo=_info("bridge"))
-    for link in netlink.dump(_encode(message, _GETLINK, _DUMP, "list the bridges")):
+    for link in _parsed(netlink.dump(encode(message, _GETLINK, _DUMP, "list the bridges"))):
         name, alias = link.get_attr("IFLA_IFNAME"), link.get_attr("IFLA_IFALIAS")
         if name and alias:
             yield os.fsdecode(name), os.fsdecode(alias)

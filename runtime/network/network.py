@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from runtime.errors import KernelRefused, NetworkError, SpecError
 from runtime.network import nftables, ruleset
 from runtime.network.config import NetworkConfig
+from runtime.network.conntrack import forget_flows
 from runtime.network.endpoint import Endpoint, delete_link, plug, reflect
 from runtime.network.leases import Lease, Leases
 from runtime.network.names import check_host_name, port_name
@@ -160,6 +161,7 @@ class Network:
             with suppress(KernelRefused):
                 transaction = ruleset.withdraw(config, lease.address, ports)
                 nftables.apply(transaction, f"withdraw the ports of {lease.address}")
+            forget_flows(ports, lease.address)
         if delete:
             delete_link(lease.link)
         self.unlink(lease)
@@ -250,6 +252,7 @@ class Network:
             ruleset.publish(self.config, endpoint.address, taken),
             f"publish {', '.join(map(str, taken))}",
         )
+        forget_flows(taken, endpoint.address)
 
 
 def _names(name: str, aliases: Iterable[str]) -> str:

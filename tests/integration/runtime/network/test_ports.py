@@ -11,6 +11,7 @@ import pytest
 from runtime.errors import KernelRefused, NetworkError, PortInUse
 from runtime.network import NetworkNamespace, NetworkStore, Port, nftables, obstacles
 from tests.integration.runtime.network.conftest import (
+    DEADLINE,
     HOST_OUTSIDE,
     OUTSIDE,
     Serve,
@@ -44,6 +45,27 @@ def test_a_published_port_is_reached_from_everywhere(
     assert ask(far.namespace, HOST_OUTSIDE, 8080, kind).startswith("box ")
     box.disconnect()
     assert unreachable(outside, HOST_OUTSIDE, 8080)
+
+
+def test_a_udp_flow_follows_the_port(
+    store: NetworkStore, outside: NetworkNamespace, serve: Serve
+) -> None:
+    """A client that goes on sending from one port, before, between and after."""
+    network = store.create("web", dns=False)
+    network.connect(name="other", ports=["9000:80/udp"])  # so that flows are tracked
+    with outside.run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as client:
+        client.settimeout(DEADLINE)
+        client.connect((HOST_OUTSIDE, 8080))
+        client.send(b"?")
+        with pytest.raises(ConnectionRefusedError):
+            client.recv(100)
+        for name in ("first", "second"):
+            box = network.connect(name=name, ports=["8080:80/udp"])
+            service = serve(box.namespace, name, 80, "udp")
+            client.send(b"?")
+            assert client.recv(100).decode() == f"{name} {OUTSIDE}"
+            service.close()
+            box.disconnect()
 
 
 def test_a_port_of_one_address_is_of_no_other(
