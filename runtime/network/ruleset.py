@@ -91,7 +91,8 @@ def add_network(config: NetworkConfig) -> str:
     if not config.internal:
         masquerade = ""
         if config.masquerade:
-            out = f'oifname != "{bridge}" masquerade\n'
+            # Not on lo: there the host asks its own address on the bridge, the name server's.
+            out = f'oifname != {{ "{bridge}", "lo" }} masquerade\n'
             masquerade = f"    ip saddr {config.subnet} {out}"
             if config.subnet6 is not None:
                 masquerade += f"    ip6 saddr {config.subnet6} {out}"

@@ -47,6 +47,7 @@ def answer(data: bytes, client: IPv4Address, zone: Zone, *, udp: bool) -> bytes 
     if not zone.serves(client):
         return refusal(data, RCODE.REFUSED)
     reply = request.reply(ra=1, aa=1)
+    reply.header.ad = 0  # "authentic data" is DNSSEC's word, and was the asker's
     if not _fill(reply, name, QTYPE.get(question.qtype), client, zone):
         return None
     return _pack(request, reply) if udp else bytes(reply.pack())

@@ -73,6 +73,16 @@ def store(root: Path) -> Iterator[NetworkStore]:
 
 
 @pytest.fixture
+def kept(root: Path) -> Iterator[NetworkStore]:
+    """A store whose networks stay: they would outlive the test."""
+    kept = NetworkStore(root, keep=True)
+    yield kept
+    for name in kept.names():
+        kept.remove(name, force=True)
+    kept.close()
+
+
+@pytest.fixture
 def outside() -> Iterator[NetworkNamespace]:
     """A machine beyond the host's uplink `up0`, with a route to nothing but that link."""
     with NetworkNamespace.create() as outside:

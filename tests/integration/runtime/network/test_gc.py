@@ -92,20 +92,19 @@ def test_a_dead_guest_on_a_living_owners_network(store: NetworkStore, root: Path
     network.connect(name="guest", ports=["8080:80"]).disconnect()
 
 
-def test_the_living_and_the_kept_are_left_in_peace(store: NetworkStore, root: Path) -> None:
+def test_the_living_and_the_kept_are_left_in_peace(
+    store: NetworkStore, kept: NetworkStore, root: Path
+) -> None:
     network = store.create("web", dns=False)
     network.connect(name="a")
-    kept = NetworkStore(root, keep=True)
-    other = kept.create("kept", dns=False)
+    kept.create("kept", dns=False)
     assert collect(root) == []
     assert store.names() == ("kept", "web")
-    other.remove()
 
 
-def test_a_kept_network_survives_and_is_brought_up_again(root: Path) -> None:
+def test_a_kept_network_survives_and_is_brought_up_again(kept: NetworkStore, root: Path) -> None:
     killed(root, 'NetworkStore(store.root, keep=True).create("web", dns=False).connect(name="a")')
     assert collect(root) == []
-    kept = NetworkStore(root, keep=True)
     network = kept.open("web")
     # As after a new start of the host: the kernel has forgotten all, the directory has not.
     sh("ip", "link", "delete", network.bridge)
@@ -114,7 +113,6 @@ def test_a_kept_network_survives_and_is_brought_up_again(root: Path) -> None:
     assert again.config == network.config
     assert again.leases() == ()
     again.connect(name="a").disconnect()
-    again.remove()
 
 
 def test_a_lost_record_is_made_up_for_by_the_bridges_alias(root: Path) -> None:

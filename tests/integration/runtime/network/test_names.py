@@ -51,7 +51,9 @@ def addresses(reply: DNSRecord) -> list[str]:
 
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
-def test_containers_find_each_other_by_name(store: NetworkStore, tcp: bool) -> None:
+def test_containers_find_each_other_by_name(
+    store: NetworkStore, outside: NetworkNamespace, tcp: bool
+) -> None:
     network = store.create("web")
     a, b = network.connect(name="a"), network.connect(name="b", aliases=["db"])
     server = str(network.gateway)
@@ -217,18 +219,15 @@ def test_it_ends_with_its_network(store: NetworkStore) -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_a_kept_network_gets_its_name_server_back(root: Path) -> None:
-    kept = NetworkStore(root, keep=True)
+def test_a_kept_network_gets_its_name_server_back(kept: NetworkStore) -> None:
     network = kept.create("web")
     a = network.connect(name="a")
     pid = dns.running(network.directory)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: dns.running(network.directory) is None)
-    again = kept.open("web")
+    kept.open("web")
     assert addresses(query(a.namespace, str(network.gateway), "a")) == [str(a.address)]
-    again.remove(force=True)
-    a.release()
 
 
 def command_of(pid: int) -> str:

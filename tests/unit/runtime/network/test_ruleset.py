@@ -45,7 +45,7 @@ table inet lab_0a1b2c {
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
     oifname "lab-0a1b2c" ct status dnat ip saddr { 10.9.0.0/24, 127.0.0.0/8 } masquerade
-    ip saddr 10.9.0.0/24 oifname != "lab-0a1b2c" masquerade
+    ip saddr 10.9.0.0/24 oifname != { "lab-0a1b2c", "lo" } masquerade
   }
   chain forward {
     type filter hook forward priority filter; policy accept;
@@ -82,7 +82,7 @@ def test_without_masquerade_only_answers_are_rewritten() -> None:
 
 def test_ipv6_goes_out_too() -> None:
     text = add_network(make_config(subnet6=IPv6Network("fd00:9::/64")))
-    assert 'ip6 saddr fd00:9::/64 oifname != "lab-0a1b2c" masquerade' in text
+    assert 'ip6 saddr fd00:9::/64 oifname != { "lab-0a1b2c", "lo" } masquerade' in text
 
 
 def test_without_a_name_server_nothing_is_said_of_its_port() -> None:
