@@ -44,12 +44,14 @@ class Attachment:
     ) -> None:
         """`address` and `ports` are of the first network; `nameservers` are asked in place of the
         network's own; `extra_hosts` goes from name to address; `namespace` is one to use instead
-        of a new one. Raises what `Network.connect` does; then nothing is left."""
+        of a new one, and stays the caller's. Raises what `Network.connect` does; then nothing is
+        left."""
         self.name = check_host_name(name)
         self.hostname = hostname or self.name
         self.endpoints: list[Endpoint] = []
         """In the order of connecting."""
         self.namespace = namespace
+        self._owns_namespace = namespace is None
         self._mode = networks if isinstance(networks, str) else "networks"
         self._aliases = tuple(aliases)
         self._nameservers = tuple(nameservers)
@@ -122,7 +124,9 @@ class Attachment:
             address=address,
             ports=ports,
         )
-        self.namespace = endpoint.namespace
+        if self.namespace is None:
+            # It is to stay when this network is the first to be disconnected.
+            self.namespace = endpoint.hand_over()
         self.endpoints.append(endpoint)
         return endpoint
 
@@ -140,7 +144,7 @@ class Attachment:
         while self.endpoints:
             self.endpoints[-1].release()
             self.endpoints.pop()
-        if self.namespace is not None:
+        if self.namespace is not None and self._owns_namespace:
             self.namespace.remove()
 
     def __enter__(self) -> Attachment:

@@ -26,7 +26,6 @@ __all__ = [
     "default_mtu",
     "erase",
     "host_routes",
-    "is_up",
     "take_down",
 ]
 
@@ -36,15 +35,6 @@ _IPV6 = Path("/proc/sys/net/ipv6/conf")
 def alias(root: Path, name: str) -> str:
     """What `ip link show` says of a bridge. For people, and for gc if the record is lost."""
     return f"isolation-lab {root} {name}"
-
-
-def is_up(config: NetworkConfig) -> bool:
-    """Whether the bridge is there."""
-    try:
-        socket.if_nametoindex(config.bridge)
-    except OSError:
-        return False
-    return True
 
 
 def bring_up(root: Path, config: NetworkConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from runtime.network.netlink import Message, Netlink
     from runtime.network.network import Network
 
-__all__ = ["Endpoint", "delete_link", "plug", "reflect"]
+__all__ = ["Endpoint", "delete_link", "is_link", "plug", "reflect"]
 
 
 class Endpoint:
@@ -101,6 +102,11 @@ class Endpoint:
         if self._tap_fd >= 0:
             os.close(self._tap_fd)
             self._tap_fd = -1
+
+    def hand_over(self) -> NetworkNamespace | None:
+        """Its namespace; if it was the endpoint's own, it is the caller's to close from now on."""
+        self._owns_namespace = False
+        return self.namespace
 
     def hold(self, close: Callable[[], None]) -> None:
         """Keep something open until the endpoint goes."""
@@ -231,6 +237,15 @@ def reflect(name: str) -> None:
 
     with nl.Netlink() as netlink:
         netlink.run(nl.reflect(name))
+
+
+def is_link(name: str) -> bool:
+    """Whether the host has a link of that name."""
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
 
 
 def delete_link(name: str) -> None:

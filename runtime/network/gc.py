@@ -16,6 +16,7 @@ from pathlib import Path
 
 from runtime.network import bridge, dns
 from runtime.network.config import NetworkConfig
+from runtime.network.endpoint import is_link
 from runtime.network.leases import Lease, Leases
 from runtime.network.names import bridge_name
 from runtime.network.namespace import unbind
@@ -69,7 +70,7 @@ def _things(root: Path, network: Network) -> Iterator[str]:
     pid = dns.running(network.directory)
     if pid is not None:
         yield f"process {pid} (name server of network {config.name})"
-    if bridge.is_up(config):
+    if is_link(config.bridge):
         yield f"bridge {config.bridge} and table {config.table}"
     yield f"network {config.name} ({config.subnet})"
 

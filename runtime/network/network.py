@@ -13,7 +13,7 @@ from runtime.errors import KernelRefused, NetworkError, SpecError
 from runtime.network import nftables, ruleset
 from runtime.network.config import NetworkConfig
 from runtime.network.conntrack import forget_flows
-from runtime.network.endpoint import Endpoint, delete_link, plug, reflect
+from runtime.network.endpoint import Endpoint, delete_link, is_link, plug, reflect
 from runtime.network.leases import Lease, Leases
 from runtime.network.names import check_host_name, port_name
 from runtime.network.namespace import NetworkNamespace
@@ -89,18 +89,20 @@ class Network:
         name, aliases, wanted = _names(name, aliases), _aliases(aliases), _ports(ports)
         at = _address(address)
         self._check_ports(wanted)
-        with ExitStack() as undo:
-            if namespace is None and at is None and interface is None and self._ready:
-                endpoint = self._ready.pop()
-                undo.callback(endpoint.release)
-                endpoint.lease = replace(endpoint.lease, name=name, aliases=aliases)
-                self._leases.rename(endpoint.lease)
-            else:
-                endpoint = self._make(undo, namespace, name, aliases, at, interface)
-            self._publish(undo, endpoint, wanted)
-            undo.pop_all()
-        self._store.endpoints.add(endpoint)
-        return endpoint
+
+        def work() -> Endpoint:
+            with ExitStack() as undo:
+                endpoint = None
+                if namespace is None and at is None and interface is None:
+                    endpoint = self._name_ready(undo, name, aliases)
+                if endpoint is None:
+                    endpoint = self._make(undo, namespace, name, aliases, at, interface)
+                self._publish(undo, endpoint, wanted)
+                undo.pop_all()
+            self._store.endpoints.add(endpoint)
+            return endpoint
+
+        return self._store.swept(work)
 
     def prepare(self, count: int) -> None:
         """Make namespaces with an interface on this network ready, until there are `count`: a
@@ -127,14 +129,19 @@ class Network:
         `connect` does."""
         name, aliases, wanted = _names(name, aliases), _aliases(aliases), _ports(ports)
         self._check_ports(wanted)
-        with ExitStack() as undo:
-            lease = self._take(undo, None, name, aliases, _address(address))
-            endpoint = Endpoint(self, lease, lease.link, tap_fd=open_tap(self.config, lease.link))
-            undo.callback(endpoint.release)
-            self._publish(undo, endpoint, wanted)
-            undo.pop_all()
-        self._store.endpoints.add(endpoint)
-        return endpoint
+
+        def work() -> Endpoint:
+            with ExitStack() as undo:
+                lease = self._take(undo, None, name, aliases, _address(address))
+                fd = open_tap(self.config, lease.link)
+                endpoint = Endpoint(self, lease, lease.link, tap_fd=fd)
+                undo.callback(endpoint.release)
+                self._publish(undo, endpoint, wanted)
+                undo.pop_all()
+            self._store.endpoints.add(endpoint)
+            return endpoint
+
+        return self._store.swept(work)
 
     def remove(self, *, force: bool = False) -> None:
         """Remove it and all that it has. Raises NetworkInUse if endpoints of the living are on it,
@@ -170,12 +177,24 @@ class Network:
     def unlink(self, lease: Lease) -> None:
         """Remove what the store's directory says of a lease outside the network's own."""
         for record in lease.published:
-            port_link(self._store.root / "ports", Port.from_record(record)).unlink(missing_ok=True)
+            link = port_link(self._store.root / "ports", Port.from_record(record))
+            _unlink_if(link, f"{self.name}/{lease.address}")
         if lease.namespace is not None:
             members = self._store.root / "members" / lease.namespace
-            (members / self.name).unlink(missing_ok=True)
+            _unlink_if(members / self.name, str(lease.address))
             with suppress(OSError):  # on other networks too
                 members.rmdir()
+
+    def _name_ready(self, undo: ExitStack, name: str, aliases: tuple[str, ...]) -> Endpoint | None:
+        """Give a name to one of those that are held ready, if there is one."""
+        try:
+            endpoint = self._ready.pop()
+        except IndexError:
+            return None
+        undo.callback(endpoint.release)
+        endpoint.lease = replace(endpoint.lease, name=name, aliases=aliases)
+        self._leases.rename(endpoint.lease)
+        return endpoint
 
     def _make(
         self,
@@ -216,16 +235,25 @@ class Network:
         lease = self._leases.take(make, address=address)
         undo.callback(self.forget, lease, delete=False)
         if where is not None:
-            members = self._store.root / "members" / where
-            members.mkdir(parents=True, exist_ok=True)
-            try:
-                (members / self.name).symlink_to(str(lease.address))
-            except FileExistsError as error:
-                raise NetworkError(
-                    f"the namespace is on network {self.name!r} already, at "
-                    f"{(members / self.name).readlink()}: disconnect that endpoint first"
-                ) from error
+            self._join(where, lease)
         return lease
+
+    def _join(self, namespace: str, lease: Lease) -> None:
+        """Note that the namespace is on this network now. Raises NetworkError if it is already."""
+        link = self._store.root / "members" / namespace / self.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            other = self._leases.get(IPv4Address(str(link.readlink())))
+            # The number of a namespace that has gone is given to another one.
+            if other is None or not is_link(other.link):
+                link.unlink(missing_ok=True)
+        try:
+            link.symlink_to(str(lease.address))
+        except FileExistsError as error:
+            raise NetworkError(
+                f"the namespace is on network {self.name!r} already, at {link.readlink()}: "
+                "disconnect that endpoint first"
+            ) from error
 
     def _check_ports(self, ports: tuple[Port, ...]) -> None:
         if ports and self.config.internal:
@@ -253,6 +281,13 @@ class Network:
             f"publish {', '.join(map(str, taken))}",
         )
         forget_flows(taken, endpoint.address)
+
+
+def _unlink_if(link: Path, target: str) -> None:
+    """Remove a symbolic link, unless it has become another's."""
+    with suppress(FileNotFoundError):
+        if str(link.readlink()) == target:
+            link.unlink()
 
 
 def _names(name: str, aliases: Iterable[str]) -> str:

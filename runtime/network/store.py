@@ -7,23 +7,30 @@ import errno
 import hashlib
 import shutil
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from runtime.errors import (
+    AddressExhausted,
+    AddressInUse,
     KernelRefused,
+    NameInUse,
     NetworkError,
     NetworkExists,
     NetworkInUse,
     NetworkNotFound,
+    PortInUse,
     SpecError,
+    SubnetInUse,
 )
 from runtime.network import bridge, dns
 from runtime.network.config import NetworkConfig
-from runtime.network.endpoint import Endpoint
+from runtime.network.endpoint import Endpoint, is_link
 from runtime.network.leases import Leases
 from runtime.network.names import check_network_name, new_id
 from runtime.network.namespace import NetworkNamespace
@@ -40,6 +47,8 @@ from runtime.network.state import (
 from runtime.network.subnets import check_subnet, choose_subnet
 
 __all__ = ["NetworkStore"]
+
+_Made = TypeVar("_Made")
 
 
 class NetworkStore:
@@ -105,33 +114,37 @@ class NetworkStore:
         wanted = _parse(IPv4Network, "subnet", subnet)
         owner = self.owner()
         self.root.mkdir(parents=True, exist_ok=True)
-        with locked(self.root / "lock"), namespace_locked():
-            if (self.root / "networks" / name).exists():
-                raise NetworkExists(
-                    f"network {name!r} is in {self.root} already; open() it, or remove it first"
+
+        def work() -> Network:
+            with locked(self.root / "lock"), namespace_locked():
+                if (self.root / "networks" / name).exists():
+                    raise NetworkExists(
+                        f"network {name!r} is in {self.root} already; open() it, or remove it first"
+                    )
+                routes = _host_routes()
+                taken = [(target, f"the host's route {target} dev {dev}") for target, dev in routes]
+                taken += [
+                    (config.subnet, f"the subnet {config.subnet} of network {config.name!r}")
+                    for config in self.configs()
+                ]
+                if wanted is not None:
+                    check_subnet(wanted, taken)
+                chosen = wanted or choose_subnet(taken)
+                return self._bring_up(
+                    name=name,
+                    owner=owner,
+                    subnet=chosen,
+                    gateway=_parse(IPv4Address, "gateway", gateway) or chosen[1],
+                    subnet6=_parse(IPv6Network, "subnet6", subnet6),
+                    mtu=mtu or bridge.default_mtu(routes),
+                    internal=internal,
+                    masquerade=masquerade,
+                    dns=dns,
+                    docker_user=docker_user,
+                    host_namespace=here(),
                 )
-            routes = _host_routes()
-            taken = [(target, f"the host's route {target} dev {dev}") for target, dev in routes]
-            taken += [
-                (config.subnet, f"the subnet {config.subnet} of network {config.name!r}")
-                for config in self.configs()
-            ]
-            if wanted is not None:
-                check_subnet(wanted, taken)
-            chosen = wanted or choose_subnet(taken)
-            network = self._bring_up(
-                name=name,
-                owner=owner,
-                subnet=chosen,
-                gateway=_parse(IPv4Address, "gateway", gateway) or chosen[1],
-                subnet6=_parse(IPv6Network, "subnet6", subnet6),
-                mtu=mtu or bridge.default_mtu(routes),
-                internal=internal,
-                masquerade=masquerade,
-                dns=dns,
-                docker_user=docker_user,
-                host_namespace=here(),
-            )
+
+        network = self.swept(work)
         if owner is not None:
             self._made.append(network)
         return network
@@ -157,6 +170,18 @@ class NetworkStore:
     def names(self) -> tuple[str, ...]:
         """Names of all networks, sorted."""
         return tuple(config.name for config in self.configs())
+
+    def swept(self, work: Callable[[], _Made]) -> _Made:
+        """Do it; and if something is in the way, and the dead left something, once more without
+        that."""
+        try:
+            return work()
+        except (AddressExhausted, AddressInUse, NameInUse, NetworkExists, PortInUse, SubnetInUse):
+            from runtime.network.gc import collect
+
+            if not collect(self.root):
+                raise
+            return work()
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Remove a network and all that it has, by name; see `Network.remove`."""
@@ -239,7 +264,7 @@ class NetworkStore:
     def _restored(self, config: NetworkConfig) -> Network:
         """A kept network, with what it lacks made again. The caller holds the store's lock."""
         directory = self.root / "networks" / config.name
-        if bridge.is_up(config):
+        if is_link(config.bridge):
             if config.dns and dns.running(directory) is None:
                 dns.start(self.root, config)
             return Network(self, config)
@@ -256,23 +281,32 @@ class NetworkStore:
         """Remove the networks that were made through it, whoever uses them, and disconnect what was
         connected; what is kept stays. Idempotent. Raises NetworkError for
         what could not be removed; `collect` tries again."""
-        while self._made:
-            with suppress(NetworkNotFound):  # somebody removed it by name
-                self._made.pop().remove(force=True)
-        for endpoint in list(self.endpoints):
-            if self._keep:
-                endpoint.drop()
-            else:
-                endpoint.disconnect()
-        while self._namespaces:
-            path, namespace = self._namespaces.pop()
-            namespace.remove()
-            if {other.name for other in path.parent.iterdir()} == {".owner"}:
-                shutil.rmtree(path.parent)
+        failures: list[NetworkError] = []
+        for work in self._closing():
+            try:
+                work()
+            except NetworkNotFound:
+                pass  # somebody removed it by name
+            except NetworkError as error:
+                failures.append(error)
         if self._owner is not None:
+            # Also after a failure: what is left is a dead owner's then.
             with locked(self.root / "lock"):
                 self._owner.retire()
             self._owner = None
+        if failures:
+            raise failures[0]
+
+    def _closing(self) -> Iterator[Callable[[], object]]:
+        while self._made:
+            yield partial(self._made.pop().remove, force=True)
+        for endpoint in list(self.endpoints):
+            yield endpoint.drop if self._keep else endpoint.disconnect
+        while self._namespaces:
+            path, namespace = self._namespaces.pop()
+            yield namespace.remove
+            if {other.name for other in path.parent.iterdir()} == {".owner"}:
+                shutil.rmtree(path.parent)
 
     def __enter__(self) -> NetworkStore:
         return self

@@ -227,6 +227,12 @@ def test_an_attachment_joins_by_path(store: NetworkStore, serve: Serve) -> None:
         net.disconnect(one)
         assert str(one.subnet[9]) not in net.hosts
         assert [end.network.name for end in net.endpoints] == ["two"]
+        serve(net.namespace, "box")
+        assert ask(None, str(net.endpoints[0].address)) == f"box {two.gateway}"
+        net.connect(one)
+        with pytest.raises(NetworkError, match="on network 'one' already"):
+            one.connect(net.namespace, name="twice")
+        assert (store.root / "members" / net.namespace.id / "one").is_symlink()
     assert one.leases() == two.leases() == ()
 
 

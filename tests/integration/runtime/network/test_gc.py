@@ -92,6 +92,32 @@ def test_a_dead_guest_on_a_living_owners_network(store: NetworkStore, root: Path
     network.connect(name="guest", ports=["8080:80"]).disconnect()
 
 
+def test_what_a_dead_owner_left_is_in_nobodys_way(
+    store: NetworkStore, root: Path, outside: NetworkNamespace
+) -> None:
+    """Starting again after a crash needs no collecting by hand."""
+    killed(root, WHOLE)
+    network = store.create("web", dns=False)
+    killed(root, GUEST)
+    (left,) = network.leases()
+    network.connect(name="guest", ports=["8080:80"])
+    assert [lease.name for lease in network.leases()] == ["guest"]
+    assert left.link not in links()
+
+
+def test_a_namespace_that_got_the_number_of_a_dead_one(store: NetworkStore, root: Path) -> None:
+    network = store.create("web", dns=False)
+    old = network.connect(name="old")
+    assert old.namespace is not None
+    old.namespace.close()
+    eventually(lambda: old.lease.link not in links())
+    with NetworkNamespace.create() as new:
+        stale = root / "members" / new.id
+        if not stale.exists():  # the kernel chose another number: as if it had not
+            (root / "members" / old.namespace.id).rename(stale)
+        network.connect(new, name="new").disconnect()
+
+
 def test_the_living_and_the_kept_are_left_in_peace(
     store: NetworkStore, kept: NetworkStore, root: Path
 ) -> None:
