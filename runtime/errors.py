@@ -32,6 +32,16 @@
     │   └── BuildError           a build failed: file, line, why
     │       ├── DockerfileError  … it is written in a way that cannot be built
     │       └── BuildStepFailed  … a command ended with an error: status, end of its output
+    ├── NetworkError             a network could not be made, changed, read or removed
+    │   ├── NetworkNotFound      no network of that name in this store
+    │   ├── NetworkExists        that name is taken, by whom
+    │   ├── NetworkInUse         it cannot be removed: endpoints of the living are on it
+    │   ├── SubnetInUse          a subnet overlaps a route of the host or another network
+    │   ├── AddressExhausted     a subnet has no address left
+    │   ├── AddressInUse         the address that was wanted is taken, or not of the subnet
+    │   ├── NameInUse            an endpoint of that name is on the network already
+    │   ├── PortInUse            a host port is taken, by whom
+    │   └── KernelRefused        a netlink message, nft transaction or switch failed: errno
     └── FloorError               the C floor could not be compiled
 
 A message says what was tried, on which object, what came back, and what the user can do.
@@ -47,6 +57,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "AddressExhausted",
+    "AddressInUse",
     "ArchiveRefused",
     "BuildError",
     "BuildStepFailed",
@@ -63,10 +75,17 @@ __all__ = [
     "ImageInUse",
     "ImageNotFound",
     "ImageNotInRegistry",
+    "KernelRefused",
     "LayerDamaged",
     "LayerRefused",
+    "NameInUse",
+    "NetworkError",
+    "NetworkExists",
+    "NetworkInUse",
+    "NetworkNotFound",
     "NoSuchContainer",
     "NotRunning",
+    "PortInUse",
     "RecipeFailed",
     "RegistryDenied",
     "RegistryError",
@@ -78,6 +97,7 @@ __all__ = [
     "StepFailed",
     "StillAlive",
     "StoreFull",
+    "SubnetInUse",
     "SystemdError",
     "UsageError",
 ]
@@ -320,6 +340,104 @@ class BuildStepFailed(BuildError):
         super().__init__(
             file, line, f"{step} ended with {status}; the end of what it wrote:\n{output}"
         )
+
+
+class NetworkError(ContainerError):
+    """Something about a network."""
+
+
+class NetworkNotFound(NetworkError):
+    """No network of that name is in the store."""
+
+    def __init__(self, name: str, store: str, known: Iterable[str]) -> None:
+        self.name = name
+        """What was looked for."""
+        have = ", ".join(sorted(known)) or "none"
+        super().__init__(f"no network {name!r} in {store}; there: {have}; make it with create()")
+
+
+class NetworkExists(NetworkError):
+    """The name of a network is taken."""
+
+
+class NetworkInUse(NetworkError):
+    """A network cannot be removed while endpoints of living owners are on it."""
+
+    def __init__(self, name: str, endpoints: Iterable[str]) -> None:
+        self.endpoints = tuple(endpoints)
+        """Each in words: name and address."""
+        super().__init__(
+            f"network {name!r} is in use by {', '.join(self.endpoints)}; disconnect them first, "
+            "or remove it with force=True"
+        )
+
+
+class SubnetInUse(NetworkError):
+    """A subnet overlaps what is there already."""
+
+    def __init__(self, subnet: str, other: str) -> None:
+        self.subnet = subnet
+        """What was wanted, in CIDR notation."""
+        self.other = other
+        """What it overlaps, in words."""
+        super().__init__(
+            f"subnet {subnet} overlaps {other}; choose another one, or none to have one chosen"
+        )
+
+
+class AddressExhausted(NetworkError):
+    """No address of a subnet is free."""
+
+    def __init__(self, network: str, subnet: str, taken: int) -> None:
+        self.subnet = subnet
+        """In CIDR notation."""
+        super().__init__(
+            f"network {network!r}: all {taken} addresses of {subnet} are taken; disconnect "
+            "endpoints, run collect() for those of dead owners, or make a wider network"
+        )
+
+
+class AddressInUse(NetworkError):
+    """The address that was asked for cannot be had."""
+
+
+class NameInUse(NetworkError):
+    """An endpoint of that name is on the network already."""
+
+
+class PortInUse(NetworkError):
+    """A port of the host cannot be published: something has it."""
+
+    def __init__(self, port: str, holder: str) -> None:
+        self.port = port
+        """As address:port/protocol."""
+        self.holder = holder
+        """Who has it, in words."""
+        super().__init__(f"cannot publish {port}: {holder}; choose another port, or 0 for any")
+
+
+class KernelRefused(NetworkError):
+    """The kernel refused one message, transaction or switch."""
+
+    def __init__(self, what: str, errno: int, said: str = "") -> None:
+        self.what = what
+        """What was asked, in words."""
+        self.errno = errno
+        """The error number; 0 where only text came back."""
+        name = errno_names.errorcode.get(errno, str(errno))
+        came = f"{os.strerror(errno)} ({name})" if errno else ""
+        reason = ": ".join(part for part in (came, said) if part)
+        advice = _NETWORK_ADVICE.get(errno, "")
+        super().__init__(f"could not {what}: {reason}{f'; {advice}' if advice else ''}")
+
+
+_NETWORK_ADVICE = {
+    errno_names.EPERM: "networks need root, or CAP_NET_ADMIN in the user namespace of this "
+    "network namespace",
+    errno_names.EOPNOTSUPP: "the kernel was built without it, or its module is not loaded",
+    errno_names.EXFULL: "a Linux bridge takes at most 1,023 ports: use a second network",
+    errno_names.EROFS: "/proc/sys is read-only here: inside a container, give it a writable one",
+}
 
 
 class FloorError(ContainerError):
