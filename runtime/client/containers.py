@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.client import values
 from runtime.client.bundle import Surroundings, argv_of, oci_config
 from runtime.client.container import Container
 from runtime.client.errors import CommandFailed
+from runtime.client.mounts import volume_mounts
 from runtime.client.network import network_description
 from runtime.client.options import RunOptions
 from runtime.errors import SpecError
@@ -39,7 +38,7 @@ class ContainerCollection:
         found = self._client.images.find(image)
         argv = argv_of(options, found, command)
         user = self.find_user(found, str(options.user) if options.user is not None else found.user)
-        mounts, anonymous = self._volumes(options, found)
+        mounts, anonymous = volume_mounts(self._client, options, found)
         with self._client.records.draft(options.name) as draft:
             record = draft.record
             config = oci_config(
@@ -145,34 +144,6 @@ class ContainerCollection:
     def find_user(self, image: Image, text: str) -> User:
         """A user of an image, by name or number. Raises SpecError."""
         return find_user(self._client.images.store.view(image), text)
-
-    def _volumes(self, options: RunOptions, image: Image) -> tuple[Sequence[dict[str, Any]], Sequence[str]]:
-        """OCI mounts of all volumes, and the names of those made just for this container."""
-        wanted = values.bind_mounts(options.volumes)
-        taken = {target for _, target, _ in wanted} | set(options.tmpfs or {})
-        wanted += [("", target, False) for target in image.volumes if target not in taken]
-        mounts: Sequence[dict[str, Any]] = []
-        anonymous: Sequence[str] = []
-        for source, target, read_only in wanted:
-            if source.startswith(("/", ".")):
-                path = Path(source).absolute()
-                if not path.exists():
-                    raise SpecError(f"volumes: {path} is not there; make it, or name a volume")
-            else:
-                volume = self._client.volumes.ensure(source or None)
-                if not source:
-                    anonymous.append(volume.name)
-                volume.fill(self._client.images.store.view(image), target)
-                path = volume.path
-            mounts.append(
-                {
-                    "destination": target,
-                    "type": "bind",
-                    "source": str(path),
-                    "options": ["rbind", "rprivate", "ro" if read_only else "rw"],
-                }
-            )
-        return mounts, anonymous
 
 
 def _labels(options: RunOptions) -> dict[str, str]:

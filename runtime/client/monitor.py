@@ -179,18 +179,17 @@ class Monitor:
                     os.close(fd)
 
     def _create_with_terminal(self, words: list[str], container: str) -> None:
-        path = self.record.directory / "console.sock"
-        path.unlink(missing_ok=True)
+        path = self._short(self.record.directory / "console.sock")
         null = subprocess.DEVNULL
         with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(path))
+            server.bind(path)
             server.listen(1)
-            words = [*words, "--console-socket", str(path)]
+            words = [*words, "--console-socket", path]
             self._create(words, container, stdin=null, stdout=null, stderr=null)
             connection, _ = server.accept()
         with connection:
             _, (master, *_), _, _ = socket.recv_fds(connection, 4096, 1)
-        path.unlink()
+        os.unlink(path)
         self._master = self._input = master
         self._source(master, "stdout")
 
@@ -200,14 +199,18 @@ class Monitor:
         self._selector.register(fd, selectors.EVENT_READ, self._output)
 
     def _listen(self) -> socket.socket:
-        # A socket's path has at most 107 bytes (unix(7)): bound by a short way to the directory.
-        folder = os.open(self.record.directory, os.O_PATH | os.O_CLOEXEC)
         listener = self._stack.enter_context(socket.socket(socket.AF_UNIX))
-        self._stack.callback(os.close, folder)
-        self.record.socket.unlink(missing_ok=True)
-        listener.bind(f"/proc/self/fd/{folder}/{self.record.socket.name}")
+        listener.bind(self._short(self.record.socket))
         listener.listen()
         return listener
+
+    def _short(self, path: Path) -> str:
+        """A way to a new socket that is short for all processes: its path has at most 107 bytes
+        (unix(7))."""
+        path.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
+        self._stack.callback(os.close, folder)
+        return f"/proc/{os.getpid()}/fd/{folder}/{path.name}"
 
     def _watch(self) -> None:
         """Until the container has ended and all it wrote has been taken."""

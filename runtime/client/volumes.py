@@ -89,10 +89,6 @@ class VolumeCollection:
             fresh.rename(record)
         return volume
 
-    def ensure(self, name: str | None) -> Volume:
-        """The volume of this name, made if it is not there; without a name, a new one."""
-        return self.create(name)
-
     def get(self, name: str) -> Volume:
         """Raises VolumeNotFound."""
         volume = Volume(name, self._root / name, self._client)
