@@ -189,7 +189,7 @@ class Monitor:
             connection, _ = server.accept()
         with connection:
             _, (master, *_), _, _ = socket.recv_fds(connection, 4096, 1)
-        os.unlink(path)
+        Path(path).unlink()
         self._master = self._input = master
         self._source(master, "stdout")
 
