@@ -113,7 +113,7 @@ def run(line: list[str]) -> int:
         verb, *rest = options.rest
         return _verb(context, verb, rest)
     except ContainerError as error:
-        message = str(error)
+        message = _in_go(error)
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except KeyboardInterrupt:
@@ -124,6 +124,17 @@ def run(line: list[str]) -> int:
         message = f"internal error in {verb}: {type(error).__name__}: {error}"
     (Log() if context is None else context.log).error(message)
     return 255 if verb == "exec" else 1  # of exec, other numbers are the program's own
+
+
+def _in_go(error: ContainerError) -> str:
+    """The message with the kernel's words in small letters, as Go has them: by "no such file or
+    directory" and "permission denied" Docker tells exit status 127 from 126 and 125."""
+    message = str(error)
+    number = getattr(error, "errno", 0)
+    if not number:
+        return message
+    words = os.strerror(number)
+    return message.replace(words, words.lower())
 
 
 def _verb(context: Context, verb: str, line: list[str]) -> int:
