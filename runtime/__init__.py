@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runtime.container import Container
     from runtime.errors import (
         CgroupError,
+        CompileFailed,
         ContainerError,
         ControllerMissing,
         ExecFailed,
@@ -44,6 +45,7 @@ __all__ = [
     "Cgroup",
     "CgroupError",
     "CgroupLayout",
+    "CompileFailed",
     "Container",
     "ContainerError",
     "ContainerSpec",
