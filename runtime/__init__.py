@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         StartTimeout,
         StepFailed,
         StillAlive,
+        SystemdError,
     )
     from runtime.images import Image, ImageStore, Recipe
     from runtime.namespaces import Namespace
@@ -70,6 +71,7 @@ __all__ = [
     "StartTimeout",
     "StepFailed",
     "StillAlive",
+    "SystemdError",
 ]
 
 _HOME = {

@@ -9,7 +9,8 @@
     │       └── ExecFailed       … and it was the exec itself
     ├── StillAlive               a stop ended and something is left: what, by name
     ├── CgroupError              a cgroup could not be made, written, emptied or removed
-    │   └── ControllerMissing    a limit was asked for that no mounted controller enforces
+    │   ├── ControllerMissing    a limit was asked for that no mounted controller enforces
+    │   └── SystemdError         systemd was to make the cgroup, and is not there or said no
     ├── ImageError
     │   ├── ImageNotFound        no such name or digest, and no recipe
     │   ├── LayerRefused         an archive that must not be unpacked: which member, why
@@ -46,6 +47,7 @@ __all__ = [
     "StartTimeout",
     "StepFailed",
     "StillAlive",
+    "SystemdError",
 ]
 
 
@@ -115,6 +117,15 @@ class ControllerMissing(CgroupError):
             f"no cgroup controller for {', '.join(self.controllers)} on this host ({layout}); "
             "mount or delegate it, leave the limit out, or pass strict=False and read `unenforced`"
         )
+
+
+class SystemdError(CgroupError):
+    """systemd was to make or change a cgroup, and cannot be reached or said no."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        """The D-Bus error (``org.freedesktop.systemd1.NoSuchUnit``), or ""."""
+        super().__init__(f"systemd: {text}")
 
 
 class ImageError(ContainerError):
