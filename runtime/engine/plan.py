@@ -10,6 +10,7 @@ from __future__ import annotations
 from runtime.engine.constants import CLONE_NEWNET, CLONE_NEWUSER, CLOSE_RANGE_CLOEXEC
 from runtime.engine.hooks import Hooks
 from runtime.engine.namespaces import (
+    MAPS,
     NAMESPACES,
     map_of,
     namespaces_of,
@@ -308,7 +309,7 @@ def _belong(
 def _map(plan: Plan, linux: dict[str, Any], rootless: bool) -> None:
     """The maps of a new user namespace, and to become its root: nobody is mapped to the one that
     made it, and what such a one makes has no owner."""
-    uids, gids = (map_of(linux.get(key), f"linux.{key}") for key in ("uidMappings", "gidMappings"))
+    uids, gids = (map_of(linux.get(key), f"linux.{key}") for key in MAPS)
     plan.maps = (uids, gids, rootless)
     plan.steps += [("wait_for_parent",), ("setids", 0, 0, None)]
 
