@@ -42,7 +42,8 @@
     │   ├── NameInUse            an endpoint of that name is on the network already
     │   ├── PortInUse            a host port is taken, by whom
     │   └── KernelRefused        a netlink message, nft transaction or switch failed: errno
-    └── FloorError               the C floor could not be compiled
+    ├── CompileFailed            a C program of this package could not be compiled
+    └── FloorError               the C floor did not come up, or is not open
 
 A message says what was tried, on which object, what came back, and what the user can do.
 """
@@ -63,6 +64,7 @@ __all__ = [
     "BuildError",
     "BuildStepFailed",
     "CgroupError",
+    "CompileFailed",
     "ConfigError",
     "ContainerError",
     "ControllerMissing",
@@ -440,5 +442,9 @@ _NETWORK_ADVICE = {
 }
 
 
+class CompileFailed(ContainerError):
+    """A C program of this package could not be compiled: no compiler, or what it said."""
+
+
 class FloorError(ContainerError):
-    """The C floor could not be compiled."""
+    """The C floor did not come up, or is not open."""
