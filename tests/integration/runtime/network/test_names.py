@@ -214,7 +214,9 @@ def test_a_taken_port_is_said_and_leaves_nothing(store: NetworkStore) -> None:
 def test_it_ends_with_its_network(store: NetworkStore) -> None:
     network = store.create("web")
     pid = dns.running(network.directory)
-    assert pid is not None and f"dns.server\0{store.root}\0web" in command_of(pid)
+    assert pid is not None
+    # Its exec is under way when posix_spawn(3) returns: the command line comes a moment later.
+    eventually(lambda: f"dns.server\0{store.root}\0web" in command_of(pid))
     network.remove()
     assert not Path(f"/proc/{pid}").exists()
 
