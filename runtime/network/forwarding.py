@@ -7,14 +7,15 @@ host-wide ``net.ipv4.ip_forward`` stays as it is. The bridge's switch is ours an
 of the other interfaces is the host's: it is borrowed, noted with its borrowers, and set back when
 the last of them has gone, unless somebody turned on ip_forward in the meantime and so wants it.
 
-The notes are in /run, not in a store's directory: all stores of a network namespace share the
-switches. A borrower is a symbolic link to its network's record; one whose record is gone counts
-no longer.
+The notes are in /run (or $XDG_RUNTIME_DIR, for the root of a user namespace), not in a store's
+directory: all stores of a network namespace share the switches. A borrower is a symbolic link to
+its network's record; one whose record is gone counts no longer.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from runtime.network.state import here, locked
 
 __all__ = ["borrow", "borrowed", "give_back", "set_switch"]
 
-_NOTES = Path("/run/isolation-lab/forwarding")
+_RUN = Path("/run")
 _CONF = Path("/proc/sys/net/ipv4/conf")
 
 
@@ -40,8 +41,8 @@ def borrow(borrower: Path, interfaces: Iterable[str]) -> None:
     """Have these interfaces forward for the network of this record. Raises KernelRefused."""
     if _ip_forward():
         return  # they forward already, and that is somebody else's wish
-    _NOTES.mkdir(parents=True, exist_ok=True)
-    with locked(_NOTES / "lock"):
+    _notes().parent.mkdir(parents=True, exist_ok=True)
+    with locked(_notes().with_name("lock")):
         for interface in sorted(set(interfaces)):
             note = _notes() / interface
             if not note.exists() and _forwards(interface):
@@ -57,7 +58,7 @@ def give_back(borrower: Path) -> None:
     """Undo `borrow`, as far as nobody else needs it. No error if nothing was borrowed."""
     if not _notes().is_dir():
         return
-    with locked(_NOTES / "lock"):
+    with locked(_notes().with_name("lock")):
         for note in list(_notes().iterdir()):
             (note / _name(borrower)).unlink(missing_ok=True)
             for link in note.iterdir():
@@ -82,7 +83,8 @@ def borrowed(borrower: Path) -> tuple[str, ...]:
 
 def _notes() -> Path:
     """Of the network namespace that this thread is in."""
-    return _NOTES / here()
+    run = _RUN if os.access(_RUN, os.W_OK) else Path(os.environ.get("XDG_RUNTIME_DIR") or _RUN)
+    return run / "isolation-lab" / "forwarding" / here()
 
 
 def _name(borrower: Path) -> str:

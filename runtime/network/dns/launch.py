@@ -18,7 +18,8 @@ from runtime.network.state import held
 
 __all__ = ["running", "start", "stop"]
 
-_SERVER = Path(__file__).with_name("server.py")
+_SERVER = "runtime.network.dns.server"
+_PROJECT = Path(__file__).parents[3]
 _PORT = 53
 _PATIENCE = 10.0
 
@@ -28,7 +29,8 @@ def start(root: Path, config: NetworkConfig) -> None:
 
     It is a child of this process, and `stop` reaps it if it still is. Raises NetworkError if
     dnslib is missing, KernelRefused if the port is taken."""
-    if importlib.util.find_spec("dnslib") is None:
+    library = importlib.util.find_spec("dnslib")
+    if library is None or library.origin is None:
         raise NetworkError(
             f"the name server of network {config.name!r} needs the Python package dnslib: install "
             "it, or make the network with dns=False"
@@ -47,15 +49,22 @@ def start(root: Path, config: NetworkConfig) -> None:
         stack.callback(os.close, lock)
         fcntl.flock(lock, fcntl.LOCK_EX)
         log = stack.enter_context(open(directory / "dns.log", "ab"))
-        command = [sys.executable, "-I", str(_SERVER), str(root), config.name]
+        # -s, -P: nothing of the user's, nor of where this is called, but what is found here.
+        command = [sys.executable, "-s", "-P", "-m", _SERVER, str(root), config.name]
         if config.owner is not None:
             command.append(config.owner)
-        pid = _spawn(command, log.fileno(), (udp.fileno(), tcp.fileno(), lock))
+        path = (_PROJECT, Path(library.origin).parents[1])
+        env = {
+            "PATH": os.defpath,
+            "LC_ALL": "C.UTF-8",
+            "PYTHONPATH": os.pathsep.join(map(str, path)),
+        }
+        pid = _spawn(command, env, log.fileno(), (udp.fileno(), tcp.fileno(), lock))
         os.truncate(lock, 0)
         os.pwrite(lock, f"{pid}\n".encode(), 0)
 
 
-def _spawn(command: list[str], log: int, fds: tuple[int, ...]) -> int:
+def _spawn(command: list[str], env: dict[str, str], log: int, fds: tuple[int, ...]) -> int:
     """Start a process that has these descriptors from 3 on, and no others. Not by subprocess: its
     Popen would have to be kept by whoever started it, and anybody can end this one."""
     with ExitStack() as stack:
@@ -66,7 +75,7 @@ def _spawn(command: list[str], log: int, fds: tuple[int, ...]) -> int:
         return os.posix_spawn(
             command[0],
             command,
-            {"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+            env,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, log, 1),

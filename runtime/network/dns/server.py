@@ -1,4 +1,4 @@
-"""The name server's process: `python -I server.py ROOT NETWORK [OWNER_LOCK]`.
+"""The name server's process: `python -m runtime.network.dns.server ROOT NETWORK [OWNER_LOCK]`.
 
 One for each network, at the gateway's address, in the host's namespace, so that it reaches the
 host's resolvers, also one at 127.0.0.53. Its sockets, descriptors 3 (UDP) and 4 (TCP), are bound by
@@ -19,9 +19,6 @@ import threading
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-
-if __name__ == "__main__":  # run by path, and -I leaves the project's directory out
-    sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from dnslib import RCODE  # type: ignore[import-untyped]
 

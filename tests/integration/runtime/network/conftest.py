@@ -8,6 +8,7 @@ sockets of the test.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -34,6 +35,11 @@ def sh(*command: str) -> str:
     return done.stdout
 
 
+def need(*programs: str) -> None:
+    if missing := [program for program in programs if shutil.which(program) is None]:
+        pytest.skip(f"needs the program {', '.join(missing)}")
+
+
 def links() -> set[str]:
     return {name for _, name in socket.if_nameindex()}
 
@@ -41,6 +47,7 @@ def links() -> set[str]:
 @pytest.fixture(autouse=True)
 def host() -> Iterator[None]:
     """Be in a new network namespace, with lo up; nothing may be left in it."""
+    need("nft", "ip")
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     unshare(Namespace.NET)
     try:

@@ -214,7 +214,9 @@ def test_a_taken_port_is_said_and_leaves_nothing(store: NetworkStore) -> None:
 def test_it_ends_with_its_network(store: NetworkStore) -> None:
     network = store.create("web")
     pid = dns.running(network.directory)
-    assert pid is not None and f"server.py\0{store.root}\0web" in command_of(pid)
+    assert pid is not None
+    # Its exec is under way when posix_spawn(3) returns: the command line comes a moment later.
+    eventually(lambda: f"dns.server\0{store.root}\0web" in command_of(pid))
     network.remove()
     assert not Path(f"/proc/{pid}").exists()
 
@@ -247,3 +249,27 @@ def test_the_server_complains_of_nothing(store: NetworkStore) -> None:
             sock.sendall(data)
     assert addresses(query(a.namespace, str(network.gateway), "a", tcp=True)) == [str(a.address)]
     assert (network.directory / "dns.log").read_text() == ""
+
+
+def test_all_of_it_in_a_user_namespace(root: Path) -> None:
+    """With rights over that network namespace, and over nothing else."""
+    program = (
+        "import socket, sys; from pathlib import Path\n"
+        "from dnslib import DNSRecord\n"
+        "from runtime.network import NetworkStore\n"
+        "with NetworkStore(Path(sys.argv[1])) as store:\n"
+        "    network = store.create('web')\n"
+        "    box = network.connect(name='box', ports=['127.0.0.1:8080:80'])\n"
+        "    reply = DNSRecord.question('box').send(str(network.gateway), timeout=20)\n"
+        "    assert str(DNSRecord.parse(reply).rr[0].rdata) == str(box.address)\n"
+        "    serve = lambda: socket.create_server(('0.0.0.0', 80))\n"
+        "    with box.namespace.run(serve) as server:\n"
+        "        socket.create_connection(('127.0.0.1', 8080), 20).close()\n"
+        "        print(server.accept()[1][0] == str(network.gateway))\n"
+    )
+    said = sh(
+        *("unshare", "--user", "--map-root-user", "--net", "sh", "-c"),
+        'ip link set lo up && cd "$1" && exec "$2" -W ignore -c "$3" "$4"',
+        *("sh", str(Path(__file__).parents[4]), sys.executable, program, str(root)),
+    )
+    assert said == "True\n"

@@ -16,6 +16,7 @@ from tests.integration.runtime.network.conftest import (
     OUTSIDE,
     Serve,
     ask,
+    need,
     sh,
     unreachable,
 )
@@ -155,6 +156,7 @@ def test_a_prepared_end_can_publish(store: NetworkStore, serve: Serve) -> None:
 def test_a_firewall_that_drops_is_named_and_dockers_is_passed_if_asked(
     store: NetworkStore, outside: NetworkNamespace, serve: Serve
 ) -> None:
+    need("iptables")
     for rule in ("-N DOCKER-USER", "-P FORWARD DROP", "-A FORWARD -j DOCKER-USER"):
         sh("iptables", "--wait", *rule.split())
     sh("iptables", "--wait", "-P", "INPUT", "DROP")
@@ -179,6 +181,7 @@ def test_a_firewall_that_drops_is_named_and_dockers_is_passed_if_asked(
 
 
 def test_docker_user_without_docker(store: NetworkStore) -> None:
+    need("iptables")
     with pytest.raises(KernelRefused, match="needs a running Docker Engine"):
         store.create("web", docker_user=True, dns=False)
     assert store.names() == ()
