@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runtime.container import Container
     from runtime.errors import (
         CgroupError,
+        CompileFailed,
         ConfigError,
         ContainerError,
         ControllerMissing,
@@ -49,6 +50,7 @@ __all__ = [
     "Cgroup",
     "CgroupError",
     "CgroupLayout",
+    "CompileFailed",
     "ConfigError",
     "Container",
     "ContainerError",

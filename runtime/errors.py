@@ -21,7 +21,8 @@
     │   ├── ImageNotFound        no such name or digest, and no recipe
     │   ├── LayerRefused         an archive that must not be unpacked: which member, why
     │   └── RecipeFailed         an image could not be built: tool missing, or its output
-    └── FloorError               the C floor could not be compiled
+    ├── CompileFailed            a C program of this package could not be compiled
+    └── FloorError               the C floor did not come up, or is not open
 
 A message says what was tried, on which object, what came back, and what the user can do.
 """
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CgroupError",
+    "CompileFailed",
     "ConfigError",
     "ContainerError",
     "ControllerMissing",
@@ -201,5 +203,9 @@ class RecipeFailed(ImageError):
     """An image could not be built from its recipe."""
 
 
+class CompileFailed(ContainerError):
+    """A C program of this package could not be compiled: no compiler, or what it said."""
+
+
 class FloorError(ContainerError):
-    """The C floor could not be compiled."""
+    """The C floor did not come up, or is not open."""

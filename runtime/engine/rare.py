@@ -26,6 +26,33 @@ def fail(number: int, step: object) -> None:
     raise OSError(number, os.strerror(number), "injected")
 
 
+_LABELS = {
+    "apparmor": ("/sys/module/apparmor/parameters/enabled", "Y", "attr/apparmor/exec"),
+    "selinux": ("/proc/filesystems", "selinuxfs", "attr/exec"),
+}
+
+
+def open_label(module: str) -> None:
+    """Hold the file that takes the label of the next exec, if this kernel has the module."""
+    switch, word, name = _LABELS[module]
+    try:
+        with open(switch) as file:
+            there = word in file.read()
+    except FileNotFoundError:
+        there = False
+    if not there:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), module)
+    # The writer must be the thread itself, and it is the only one (proc_pid_attr(5)).
+    held[module] = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+
+
+def write_label(module: str, label: str) -> None:
+    """What the next exec shall run as."""
+    fd = held.pop(module)
+    os.write(fd, (f"exec {label}" if module == "apparmor" else label).encode())
+    os.close(fd)
+
+
 def private_parent(rootfs: str) -> None:
     """Make the mount that `rootfs` is on private: pivot_root(2) takes no other parent. All others
     stay as they are, the host's peers."""
@@ -38,18 +65,22 @@ def private_parent(rootfs: str) -> None:
     syscalls.mount(None, best, None, MS_PRIVATE, None)
 
 
-def enter_root(rootfs: str) -> None:
-    """Confine the coming steps to the new root without letting go of the host's (chroot(2))."""
-    held["host root"] = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    os.chroot(rootfs)
+def enter_root() -> None:
+    """Confine the coming steps to the new root, the working directory, without letting go of the
+    host's (chroot(2))."""
+    for name, path in (("host root", "/"), ("new root", ".")):
+        held[name] = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.chroot(".")
     os.chdir("/")
 
 
 def leave_root() -> None:
-    """Back to where `enter_root` came from."""
+    """Back to the host's root, with the new one as the working directory."""
     os.chdir(held["host root"])
     os.chroot(".")
+    os.chdir(held["new root"])
     os.close(held.pop("host root"))
+    os.close(held.pop("new root"))
 
 
 def make_directory(path: str) -> None:
@@ -76,10 +107,13 @@ def device_at(path: str, mode: int, major: int, minor: int, uid: int, gid: int) 
 
 
 def copy_up(below: int, target: str) -> None:
-    """Fill the new file system in the working directory with what the directory `below`, which
-    it hides, holds (the mount option `tmpcopyup`)."""
-    source = os.open(f"/proc/self/fd/{below}", os.O_RDONLY | os.O_DIRECTORY)
-    here = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    """Fill the file system that is now mounted on `target` with what the directory `below`,
+    which it hides, holds (the mount option `tmpcopyup`)."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    source = os.open(".", flags, dir_fd=below)
+    above = open_directory(target)
+    here = os.open(".", flags, dir_fd=above)
+    os.close(above)
     try:
         _copy(source, here)
     except OSError as error:
@@ -118,6 +152,28 @@ def _copy(source: int, target: int) -> None:
             os.chmod(name, stat.S_IMODE(info.st_mode), dir_fd=target)
         times = (info.st_atime_ns, info.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory and all below it, as the root of a user namespace whose users own it. No
+    link is followed."""
+    above = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _remove(above, os.path.basename(path))
+    finally:
+        os.close(above)
+
+
+def _remove(above: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=above)
+    except IsADirectoryError:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=above)
+        for entry in os.listdir(fd):
+            _remove(fd, entry)
+        os.close(fd)
+        os.rmdir(name, dir_fd=above)
 
 
 def hook(
@@ -164,8 +220,12 @@ STEPS: dict[str, Callable[..., object]] = {
     "ioprio_set": syscalls.ioprio_set,
     "leave_root": leave_root,
     "make_directory": make_directory,
+    "open_label": open_label,
     "personality": syscalls.personality,
     "private_parent": private_parent,
+    "remove_tree": remove_tree,
+    "sched_setaffinity": os.sched_setaffinity,
     "sched_setattr": syscalls.sched_setattr,
     "setdomainname": syscalls.setdomainname,
+    "write_label": write_label,
 }

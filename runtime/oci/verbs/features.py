@@ -7,7 +7,7 @@ import sys
 
 from runtime.capabilities import CAPABILITIES
 from runtime.engine.mounts import MOUNT_OPTIONS
-from runtime.engine.plan import NAMESPACES
+from runtime.engine.namespaces import NAMESPACES
 from runtime.oci.config.root import HOOKS
 from runtime.oci.config.seccomp import ARCHITECTURES
 from runtime.oci.options import Option, Parsed

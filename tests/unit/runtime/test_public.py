@@ -12,8 +12,8 @@ from runtime import errors
 
 ROOT = Path(runtime.__file__).parent
 
-CTYPES = ("bpf.py", "libseccomp.py", "sdbus.py", "syscalls.py")
-"""The system calls that `os` lacks, bpf(2), and libsystemd."""
+CTYPES = ("syscalls.py", "bpf.py", "libseccomp.py", "sdbus.py")
+"""The system calls that `os` lacks, bpf(2), libseccomp and libsystemd."""
 
 
 def test_all_names_resolve_and_are_sorted() -> None:
