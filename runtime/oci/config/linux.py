@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from runtime.engine.mounts import PROPAGATION
+from runtime.engine.namespaces import NAMESPACES
 from runtime.oci.config.check import (
     INT64,
     UINT32,
@@ -23,15 +25,7 @@ TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["LINUX", "NAMESPACES"]
-
-NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
-
-_PROPAGATION = tuple(
-    f"{prefix}{kind}"
-    for prefix in ("", "r")
-    for kind in ("shared", "slave", "private", "unbindable")
-)
+__all__ = ["LINUX"]
 
 
 def _namespaces(value: Any) -> None:
@@ -95,12 +89,12 @@ LINUX = fields(
             gid=_id,
         )
     ),
-    netDevices=mapping(fields(name=text)),
+    netDevices=_refused("moving network devices is not supported by this runtime"),
     cgroupsPath=_cgroups_path,
     resources=RESOURCES,
     seccomp=SECCOMP,
     sysctl=mapping(text),
-    rootfsPropagation=one_of(["", *_PROPAGATION]),
+    rootfsPropagation=one_of(["", *PROPAGATION]),
     maskedPaths=array(absolute),
     readonlyPaths=array(absolute),
     mountLabel=text,

@@ -41,8 +41,6 @@ def together(config: dict[str, Any]) -> None:
     _user(linux, namespaces)
     if linux.get("timeOffsets") and namespaces.get("time", "") is not None:
         raise Invalid("needs a new time namespace", ".timeOffsets", _L)
-    if linux.get("netDevices") and "network" not in namespaces:
-        raise Invalid("needs a network namespace", ".netDevices", _L)
     for name in linux.get("sysctl", ()):
         reason = _sysctl(name.replace("/", "."), namespaces)
         if reason:

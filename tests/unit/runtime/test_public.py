@@ -13,7 +13,7 @@ from runtime import errors
 ROOT = Path(runtime.__file__).parent
 
 CTYPES = ("bpf.py", "libseccomp.py", "sdbus.py", "syscalls.py")
-"""The system calls that `os` lacks, bpf(2), and libsystemd."""
+"""The system calls that `os` lacks, bpf(2), libseccomp and libsystemd."""
 # Parts of the runtime that stand on a library; all others on the standard one alone.
 USERS = {
     "dnslib": ("network",),
