@@ -38,9 +38,12 @@ def list_runs(root: Path | None) -> None:
             info.host,
             f"{info.done}/{info.planned}",
             str(info.failed),
-            "finished" if info.finished else "interrupted",
+            info.state,
         )
     console.print(table)
+    for info in found:
+        if info.problem:
+            print(f"lab: warning: {info.problem}", file=sys.stderr)
 
 
 def show_run(name: str, root: Path | None) -> None:
