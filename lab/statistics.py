@@ -25,6 +25,8 @@ __all__ = ["FEWEST", "Interval", "Slope", "median_interval", "ratio_of_medians",
 FEWEST = 5
 """Fewest values that a bootstrap interval of a median is given for."""
 
+TOO_FEW = f"fewer than {FEWEST} trials"
+
 RESAMPLES = 4999
 
 
@@ -77,7 +79,7 @@ def median_interval(
     sample = _sample(values)
     centre = float(np.median(sample))
     if sample.size < FEWEST:
-        return Interval(centre, math.nan, math.nan, confidence, f"n < {FEWEST}", sample.size)
+        return Interval(centre, math.nan, math.nan, confidence, TOO_FEW, sample.size)
     if np.ptp(sample) == 0:
         return Interval(centre, centre, centre, confidence, "all values equal", sample.size)
     low, high, method = _bootstrap((sample,), _median, confidence, _generator(rng))
@@ -109,7 +111,7 @@ def ratio_of_medians(
     n = min(a.size, b.size)
     ratio = float(np.median(a) / np.median(b))
     if n < FEWEST:
-        return Interval(ratio, math.nan, math.nan, confidence, f"n < {FEWEST}", n)
+        return Interval(ratio, math.nan, math.nan, confidence, TOO_FEW, n)
     if np.ptp(a) == 0 and np.ptp(b) == 0:
         return Interval(ratio, ratio, ratio, confidence, "all values equal", n)
     low, high, method = _bootstrap((a, b), _median_ratio, confidence, _generator(rng))
@@ -137,7 +139,7 @@ def _bootstrap(
             ).confidence_interval
         if math.isfinite(result.low) and math.isfinite(result.high):
             return float(result.low), float(result.high), f"{method} bootstrap"
-    return math.nan, math.nan, "no bounds: the bootstrap did not converge"
+    return math.nan, math.nan, "the bootstrap did not converge"
 
 
 def slope(
@@ -162,5 +164,5 @@ def slope(
     else:
         reach = float(stats.t.ppf((1 + confidence) / 2, xs.size - 2)) * float(fit.stderr)
         bounds = (estimate - reach, estimate + reach)
-    method = "least squares, t interval" if xs.size > 2 else "two points"
+    method = "least squares, t interval" if xs.size > 2 else "only two points"
     return Slope(Interval(estimate, *bounds, confidence, method, int(xs.size)), intercept)

@@ -54,7 +54,7 @@ def test_two_points_make_a_slope_without_an_interval() -> None:
     fit = slope([1, 3], [10, 20])
     assert (fit.slope.estimate, fit.intercept) == (5, 5)
     assert not fit.slope.has_bounds
-    assert fit.slope.method == "two points"
+    assert fit.slope.method == "only two points"
 
 
 def test_points_on_a_line_have_the_line_as_their_interval() -> None:
@@ -94,7 +94,7 @@ def test_too_few_values_have_no_interval_and_say_so() -> None:
     ):
         assert not interval.has_bounds
         assert math.isnan(interval.high)
-        assert (interval.method, interval.n) == (f"n < {FEWEST}", FEWEST - 1)
+        assert (interval.method, interval.n) == (f"fewer than {FEWEST} trials", FEWEST - 1)
     assert median_interval(range(FEWEST)).has_bounds
 
 
@@ -125,7 +125,11 @@ samples = st.lists(st.floats(1e-3, 1e3), min_size=FEWEST, max_size=25)
 @given(samples)
 def test_an_interval_holds_its_median_and_stays_within_the_data(values: list[float]) -> None:
     interval = median_interval(values)
-    assert min(values) <= interval.low <= interval.estimate <= interval.high <= max(values)
+    slack = 1 + 1e-12  # scipy interpolates between equal values
+    assert min(values) <= interval.low * slack
+    assert interval.low <= interval.estimate * slack
+    assert interval.estimate <= interval.high * slack
+    assert interval.high <= max(values) * slack
 
 
 @settings(max_examples=10, deadline=None)
@@ -146,7 +150,7 @@ def test_the_same_data_give_the_same_interval() -> None:
 def test_a_base_that_can_be_0_has_a_ratio_without_bounds() -> None:
     ratio = ratio_of_medians([1, 2, 3, 4, 5], [0, 0, 1, 2, 3])
     assert (ratio.estimate, ratio.has_bounds) == (3, False)
-    assert "no bounds" in ratio.method
+    assert "did not converge" in ratio.method
 
 
 def test_ties_that_break_bca_still_have_an_interval() -> None:
