@@ -39,7 +39,7 @@ def _mixed(records: Sequence[Record]) -> list[str]:
         for key, read in facts.items():
             found = Counter(str(read(record)) for record in mine)
             if len(found) > 1:
-                parts = ", ".join(f"{value} ({count} trials)" for value, count in found.items())
+                parts = ", ".join(f"{value} ({_trials(count)})" for value, count in found.items())
                 notes.append(f"{backend}: one row holds records of different {key}: {parts}")
     return notes
 

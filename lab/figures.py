@@ -192,7 +192,10 @@ def boot_phases(records: Sequence[Record]) -> Figure:
         axes.set_title(backend)
         axes.set(yticks=[], ylim=(-0.5, 0.5), xlabel=words, ylabel="median")
         axes.spines["left"].set_visible(False)
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=1, borderpad=0)
+        if steps:
+            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=1, borderpad=0)
+        else:
+            axes.text(0.01, 0, "no phases were recorded", va="center", color="#666666")
     figure.align_ylabels()
     return figure
 
