@@ -17,6 +17,7 @@ from lab.errors import HostError, StoreError
 from lab.store import Run
 
 if TYPE_CHECKING:
+    from jupyter_client.blocking.client import BlockingKernelClient
     from jupyter_client.manager import KernelManager
     from nbformat import NotebookNode
 
@@ -26,6 +27,8 @@ NOTEBOOKS = {"boot": "boot_time", "density": "memory_density", "disk": "disk_sha
 """Experiment → notebook."""
 
 CELL_TIMEOUT = 120
+START_TIMEOUT = 60
+"""Seconds, only there to end a hang."""
 
 
 class ReportError(StoreError):
@@ -56,7 +59,7 @@ def execute(runs: Sequence[tuple[Run, Path]]) -> list[NotebookNode | None]:
             f"reports need the notebooks extra ({error}): pip install 'isolation-lab[notebooks]'"
         ) from error
     executed: list[NotebookNode | None] = []
-    with _kernel() as kernel:
+    with _kernel() as (kernel, client):
         for run, folder in runs:
             if run.experiment not in NOTEBOOKS:
                 executed.append(None)
@@ -65,7 +68,7 @@ def execute(runs: Sequence[tuple[Run, Path]]) -> list[NotebookNode | None]:
             notebook = nbformat.read(source, as_version=4)
             _inject(notebook, RUN=str(run.path), RESULTS=str(run.path.parents[2]))
             try:
-                _run(notebook, kernel, folder)
+                _run(notebook, kernel, client, folder)
             finally:
                 nbformat.write(notebook, folder / source.name)
             executed.append(notebook)
@@ -73,9 +76,9 @@ def execute(runs: Sequence[tuple[Run, Path]]) -> list[NotebookNode | None]:
 
 
 @contextmanager
-def _kernel() -> Iterator[KernelManager]:
+def _kernel() -> Iterator[tuple[KernelManager, BlockingKernelClient]]:
     """The Python kernel of this very interpreter with this very lab, whatever kernels and labs are
-    installed or stand in the working directory."""
+    installed or stand in the working directory; and a client of it."""
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import KernelManager
 
@@ -95,9 +98,16 @@ def _kernel() -> Iterator[KernelManager]:
             cwd=private,
             env={**os.environ, "PYTHONPATH": path},
         )
+        client = kernel.blocking_client()
         try:
-            yield kernel
+            client.start_channels()
+            client.wait_for_ready(timeout=START_TIMEOUT)
+            client.allow_stdin = False
+            yield kernel, client
+        except RuntimeError as error:  # What jupyter_client raises for a kernel that died.
+            raise ReportError(f"the Python kernel for the notebooks: {error}") from error
         finally:
+            client.stop_channels()
             kernel.shutdown_kernel(now=True)
 
 
@@ -114,13 +124,17 @@ def _inject(notebook: NotebookNode, **values: str) -> None:
     notebook.cells.insert(0, cell)
 
 
-def _run(notebook: NotebookNode, kernel: KernelManager, folder: Path) -> None:
+def _run(
+    notebook: NotebookNode, kernel: KernelManager, client: BlockingKernelClient, folder: Path
+) -> None:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    client = NotebookClient(notebook, km=kernel, timeout=CELL_TIMEOUT)
+    runner = NotebookClient(notebook, km=kernel, timeout=CELL_TIMEOUT)
+    # One client for all: nbclient would make its own for each, and leave them open.
+    runner.kc = client
     try:
-        client.execute()
+        runner.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         tail = "\n".join(str(error).strip().splitlines()[-12:])
         raise ReportError(
