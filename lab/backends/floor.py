@@ -68,10 +68,12 @@ class FloorContainerBackend(ContainerBackend):
     def launch(self, prepared: Prepared, name: str) -> ContainerInstance:
         """The same spec, to the floor."""
         assert isinstance(prepared, ContainerPrepared)
-        pipes = Pipes(stdin=False, outputs=False)
-        with translated():
+        with translated(), contextlib.ExitStack() as undo:
+            pipes = Pipes(stdin=False, outputs=False)
+            undo.callback(pipes.close)
             spec = container_spec(prepared, name, self._shared.state / name, pipes.child)
             container = self._floor.launch(spec, self._shared.cgroup)
+            undo.pop_all()
         pipes.launched()
         return ContainerInstance(container, pipes)
 
