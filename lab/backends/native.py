@@ -88,7 +88,8 @@ class NativeBackend:
 
     def __init__(self, context: Context) -> None:
         self._shared = context.shared
-        self._stages = contextlib.ExitStack()
+        self._stages: dict[Path, Stage] = {}
+        self._stack = contextlib.ExitStack()
 
     def capabilities(self) -> Capabilities:
         """Root only: chroot and cgroups."""
@@ -99,7 +100,9 @@ class NativeBackend:
         with translated():
             image = self._shared.images.ensure(workload.image)
             tree = self._shared.images.flatten(image)
-            stage = self._stages.enter_context(Stage(self._shared, tree, f"stage-{self.name}"))
+            if tree not in self._stages:
+                stage = Stage(self._shared, tree, f"{self.name}-stage-{len(self._stages)}")
+                self._stages[tree] = self._stack.enter_context(stage)
         return NativePrepared(
             workload,
             image_digest=image.digest,
@@ -111,7 +114,7 @@ class NativeBackend:
             },
             shared_paths=(tree,),
             tree=tree,
-            root=stage.root,
+            root=self._stages[tree].root,
         )
 
     def launch(self, prepared: Prepared, name: str) -> NativeInstance:
@@ -156,7 +159,8 @@ class NativeBackend:
 
     def close(self) -> None:
         """End the stages."""
-        self._stages.close()
+        self._stack.close()
+        self._stages.clear()
 
 
 def _kernel() -> str:
