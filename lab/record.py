@@ -59,6 +59,7 @@ class WorkloadFacts(_Frozen):
     gid: int = Field(description="Group id inside.")
     cpus: float = Field(description="CPUs one instance may use; vCPUs of a virtual machine.")
     memory_bytes: int = Field(description="Memory one instance may use, bytes.")
+    pids: int | None = Field(None, description="Tasks one instance may have; null: not recorded.")
 
 
 class Record(_Frozen):

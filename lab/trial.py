@@ -119,26 +119,29 @@ class Trial:
     def _await(self, waiting: Sequence[Running], byte: bytes, *, at_least: int) -> None:
         deadline = time.monotonic() + self.spec.timeout
         with selectors.DefaultSelector() as selector:
+            selector.register(self._interrupts, selectors.EVENT_READ)
             for r in waiting:
                 selector.register(r.instance.fileno(), selectors.EVENT_READ, r)
-            selector.register(self._interrupts, selectors.EVENT_READ)
-            while at_least > 0:
-                ready = selector.select(deadline - time.monotonic())
+            ready = list(waiting)  # look first: see `Instance.fileno`
+            while True:
                 now = time.monotonic_ns()
-                self._interrupts.check()
-                if not ready and time.monotonic() >= deadline:
-                    late = next(k.data for k in selector.get_map().values() if k.data)
-                    raise self._failure(
-                        late, f"did not send {byte.decode()!r} within {self.spec.timeout:g} s"
-                    )
-                for key, _ in ready:
-                    r = key.data
+                for r in ready:
                     self._take(r, now)
                     if r.arrival(byte) is not None:
-                        selector.unregister(key.fileobj)
+                        selector.unregister(r.instance.fileno())
                         at_least -= 1
                     elif r.ended:
                         raise self._failure(r, f"ended before it sent {byte.decode()!r}")
+                if at_least <= 0:
+                    return
+                found = selector.select(deadline - time.monotonic())
+                ready = [key.data for key, _ in found if key.data is not None]
+                self._interrupts.check()
+                if not ready and time.monotonic() >= deadline:
+                    late = next(k.data for k in selector.get_map().values() if k.data is not None)
+                    raise self._failure(
+                        late, f"did not send {byte.decode()!r} within {self.spec.timeout:g} s"
+                    )
 
     @staticmethod
     def _take(running: Running, now: int) -> None:
@@ -220,8 +223,9 @@ def skipped(run: str, trial_id: TrialId, reason: str) -> Record:
 
 
 def workload_facts(prepared: Prepared) -> WorkloadFacts:
-    """The work as it was given to the backend."""
+    """The work as it really was on this backend."""
     work = prepared.workload
+    limits = prepared.limits or work.limits
     return WorkloadFacts(
         image=work.image,
         image_digest=prepared.image_digest,
@@ -230,8 +234,9 @@ def workload_facts(prepared: Prepared) -> WorkloadFacts:
         cwd=work.cwd,
         uid=work.uid,
         gid=work.gid,
-        cpus=work.limits.cpus,
-        memory_bytes=work.limits.memory,
+        cpus=limits.cpus,
+        memory_bytes=limits.memory,
+        pids=limits.pids,
     )
 
 

@@ -35,7 +35,7 @@ WROTE = b"w"
 SCRIPT = """\
 printf r >&3
 read -r _
-dd if=/dev/urandom of=/var/tmp/written bs=4096 count="$LAB_WRITE_BLOCKS" conv=fsync 2>/dev/null &&
+dd if=/dev/urandom of=/var/tmp/written bs=4096 count="$LAB_WRITE_BLOCKS" conv=fsync || exit
 printf w >&3
 exec sleep 2147483647
 """
