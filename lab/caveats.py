@@ -14,7 +14,10 @@ from lab.series import backends_of, used
 
 __all__ = ["caveats"]
 
-SAME_EVERYWHERE = ("image_digest", "argv", "env", "cwd", "uid", "gid", "cpus", "memory_bytes")
+SAME_EVERYWHERE = (
+    *("image_digest", "argv", "env", "cwd", "uid", "gid"),
+    *("cpus", "memory_bytes", "pids"),
+)
 """Of the work: what backends that are compared must have in common."""
 
 

@@ -27,8 +27,6 @@ from lab.frame import to_frame
 from lab.record import FORMAT, Record, TrialId
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import pandas as pd
 
 __all__ = ["PARQUET", "RECORDS", "Run", "RunWriter", "State"]
@@ -204,12 +202,7 @@ class RunWriter:
     def __enter__(self) -> RunWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def done(self) -> set[int]:

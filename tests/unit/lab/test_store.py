@@ -95,7 +95,7 @@ def test_the_parquet_copy_is_the_frame(results: Results) -> None:
 
 
 def test_a_run_cannot_be_made_twice_and_leaves_nothing(results: Results) -> None:
-    create(results).__exit__(None, None, None)
+    create(results).__exit__()
     with pytest.raises(StoreError, match="exists already"):
         create(results)
     assert children(results.root / "bench-1" / "boot") == [made.RUN]
@@ -141,7 +141,7 @@ def test_what_a_crash_left_half_made_is_no_run_and_goes_with_the_next(results: R
     left.mkdir(parents=True)
     (left / "plan.json").write_text("{}")
     assert results.all() == []
-    create(results).__exit__(None, None, None)
+    create(results).__exit__()
     assert not left.exists()
 
 
@@ -164,7 +164,7 @@ def test_one_of_two_that_make_the_same_run_at_once_wins(results: Results) -> Non
         thread.join()
     writers = [one for one in outcomes if isinstance(one, RunWriter)]
     for writer in writers:
-        writer.__exit__(None, None, None)
+        writer.__exit__()
     assert len(outcomes) == 8
     assert sorted(w.run.run_id for w in writers) == ["own-0", "own-1", "own-2", "own-3", "same"]
     assert children(results.root / "bench-1" / "boot") == sorted(set(names))
