@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lab.caveats import caveats
 from lab.record import Record
 from lab.series import MEASURES, backends_of, phase_marks, points, slope_of, used, values
-from lab.statistics import median_interval, ratio_of_medians, slope
+from lab.statistics import Slope, median_interval, ratio_of_medians, slope
 from lab.table import Cell, Estimate, Quantity, Steps, Table, Who, format_interval
 
 if TYPE_CHECKING:
@@ -184,19 +184,26 @@ def _density(records: Sequence[Record]) -> list[Table]:
     return [table]
 
 
+def _measured_cost(records: Sequence[Record], metric: str) -> Slope | None:
+    """The slope, if it is a cost: its whole interval is above 0."""
+    fitted = slope_of(records, metric)
+    return fitted if fitted is not None and fitted.slope.low > 0 else None
+
+
 def _below_noise(rows: Sequence[tuple[str, list[Record]]]) -> list[str]:
-    """A slope whose interval holds 0 is no measurement of a cost."""
+    """An instance cannot cost nothing or less: where the interval does not rule that out, no cost
+    was measured."""
     notes = []
     for metric, words in MEASURES.items():
         lost = []
         for name, mine in rows:
             fitted = slope_of(mine, metric)
-            if fitted and fitted.slope.has_bounds and fitted.slope.low <= 0 <= fitted.slope.high:
+            if fitted and fitted.slope.has_bounds and not _measured_cost(mine, metric):
                 lost.append(name)
         if lost:
             notes.append(
-                f"{', '.join(lost)}: by {words}, 0 is within the interval: the cost is below the "
-                "noise; more trials or a wider range of N would show it"
+                f"{', '.join(lost)}: by {words} the cost is below the noise, for the interval "
+                "reaches 0 or less; a quiet host, more trials or a wider range of N would show it"
             )
     return notes
 
@@ -228,7 +235,9 @@ def _why_different(rows: Sequence[tuple[str, list[Record]]]) -> list[str]:
         found = []
         for name, mine in rows:
             fitted = slope_of(mine, more, minus=less)
-            if fitted and fitted.slope.low > 0 and fitted.slope.estimate >= PAGE:
+            # Of a measure that is noise, no difference is explained: not by what it counts.
+            costs = all(_measured_cost(mine, metric) for metric in (more, less))
+            if costs and fitted and fitted.slope.low > 0 and fitted.slope.estimate >= PAGE:
                 found.append(f"{name} {format_interval(fitted.slope, 'B')}")
         if found:
             words = f"{MEASURES[more]} more than {MEASURES[less]}"

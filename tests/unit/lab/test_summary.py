@@ -140,9 +140,23 @@ def test_a_cost_below_the_noise_is_called_so() -> None:
         for i, n in enumerate([1, 2, 4] * 3)
     ]  # fmt: skip
     (table,) = summarize(records)
-    assert "native: by host, 0 is within the interval" in notes([table])
+    assert "native: by host the cost is below the noise" in notes([table])
     assert "by PSS" not in notes([table])
     assert table.rows[0][3] == "-", "nothing was measured by cgroup"
+
+
+def test_noise_explains_nothing() -> None:
+    """Memory that came free elsewhere while instances ran is not what PSS counts and the host does
+    not: no measure can be above another by more than itself."""
+    records = [
+        one.model_copy(update={"metrics": {
+            **one.metrics, "host_bytes": -10 * one.metrics["pss_bytes"]}})
+        for one in made.density(backends=["container"])
+    ]  # fmt: skip
+    (table,) = summarize(records)
+    assert "container: by host the cost is below the noise" in notes([table])
+    assert "more than host" not in notes([table])
+    assert "cgroup more than PSS" in notes([table])
 
 
 def test_disk_is_the_slope_before_and_after_and_blocks_per_byte() -> None:
