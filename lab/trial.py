@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lab.backends.base import READY, Backend, Instance, Prepared
 from lab.errors import BackendError, NotReady
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lab.experiment import ExperimentSpec
     from lab.experiments import Experiment
 
-__all__ = ["Running", "Trial", "run_trial", "skipped"]
+__all__ = ["Running", "Trial", "in_words", "not_run", "run_trial"]
 
 TAIL = 4096
 """Bytes of a failed workload's output that its record keeps."""
@@ -185,10 +185,9 @@ def run_trial(
             name = f"{trial_id.experiment}-{trial_id.backend}-{trial_id.index}"
             trial = Trial(spec, backend, prepared, name, stack, interrupts)
             experiment.measure(trial, trial_id.factors)
-    except BackendError as error:
-        cause, argv, log_tail = str(error), list(error.argv), error.log_tail
-    except OSError as error:
-        cause = f"{type(error).__name__}: {error}"
+    except (BackendError, OSError) as error:
+        cause, log_tail = in_words(error)
+        argv = list(getattr(error, "argv", ()))
     launched = trial.launched if trial else []
     return Record(
         run=run,
@@ -208,17 +207,34 @@ def run_trial(
     )
 
 
-def skipped(run: str, trial_id: TrialId, reason: str) -> Record:
-    """The record of a trial that the backend cannot run here."""
+def in_words(error: BackendError | OSError) -> tuple[str, str]:
+    """The cause in one line, and the log that belongs to it."""
+    if not isinstance(error, BackendError):
+        about = f"{error.filename}: " if error.filename else ""
+        return f"{about}{error.strerror or error}", ""
+    cause, _, more = str(error).partition("\n")
+    return cause, (error.log_tail or more)[-TAIL:]
+
+
+def not_run(
+    run: str,
+    trial_id: TrialId,
+    status: Literal["failed", "skipped"],
+    cause: str,
+    log_tail: str = "",
+) -> Record:
+    """The record of a trial that was not even begun: skipped, because the backend cannot run it
+    here, or failed, because it could not be prepared."""
     return Record(
         run=run,
         trial=trial_id,
-        status="skipped",
-        cause=reason,
+        status=status,
+        cause=cause,
         started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         t0_ns=None,
         duration_s=0.0,
         workload=None,
+        log_tail=log_tail,
     )
 
 
