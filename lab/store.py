@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from lab.errors import RunNotFound, StoreError, UsageError
-from lab.experiment import closest
+from lab.mistakes import closest
 from lab.paths import results_dir
 from lab.record import FORMAT, TrialId
 from lab.run import PARQUET, RECORDS, Run, RunWriter

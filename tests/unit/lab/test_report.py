@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import tomli_w
 
-from lab.bench import bench, plan_suite
 from lab.errors import RunNotFound, StoreError
-from lab.experiment import parse_suite
-from lab.record import FORMAT, Record, TrialId
+from lab.record import FORMAT
 from lab.report import ReportError, report
 from lab.store import Results
 
@@ -20,16 +22,8 @@ from .pages import Page, assert_self_contained, outputs
 for library in ("nbformat", "nbclient", "ipykernel", "matplotlib", "mistune", "jinja2"):
     pytest.importorskip(library, reason="the notebooks extra is not installed")
 
+ROOT = Path(__file__).parents[3]
 KINDS = ("boot", "density", "disk")
-
-
-class Silent:
-    """`lab.bench.Progress` that says nothing."""
-
-    def experiment(self, planned: object, done: frozenset[int]) -> None: ...
-    def preparing(self, what: str) -> None: ...
-    def trial(self, trial: TrialId) -> None: ...
-    def record(self, record: Record) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +34,19 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Results:
         {"kind": kind, "backends": ["fake"], "trials": 2, "levels": [1, 2], "settle": 0}
         for kind in KINDS
     ]
-    suite = parse_suite({"name": "small", "experiment": experiments}, source="test")
-    results = Results(root / "results")
-    planned = plan_suite(suite)
-    bench(suite, planned, results, root / "cache", Silent(), run="20261125T000000-small-ffff")
-    return results
+    suite = root / "small.toml"
+    suite.write_text(tomli_w.dumps({"experiment": experiments}))
+    command = [sys.executable, "-m", "lab", "bench", str(suite), "--no-report"]
+    done = subprocess.run(
+        [*command, "--results", str(root / "results")],
+        cwd=ROOT,
+        env={**os.environ, "LAB_CACHE_DIR": str(root / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Results(root / "results")
 
 
 @pytest.fixture(scope="module")
