@@ -214,25 +214,32 @@ class RunWriter:
         and then no part of the line stays."""
         line = memoryview(record.model_dump_json().encode() + b"\n")
         end = os.fstat(self._file.fileno()).st_size
-        try:
-            while line:
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            self._file.truncate(end)
-            raise StoreError(
-                f"{self.run.path / RECORDS}: record {record.trial.index} cannot be written: "
-                f"{error.strerror}"
-            ) from error
+        with self._advised("a record"):
+            try:
+                while line:
+                    line = line[self._file.write(line) :]
+            except OSError:
+                self._file.truncate(end)
+                raise
 
     def finish(self) -> None:
         """Write the Parquet copy: the run is complete. Raises `StoreError`."""
         path = self.run.path / PARQUET
         temporary = path.with_suffix(".tmp")
-        try:
+        with self._advised(PARQUET):
             self.run.frame().to_parquet(temporary, index=False)
             temporary.rename(path)
+
+    @contextlib.contextmanager
+    def _advised(self, what: str) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+            raise StoreError(
+                f"{self.run.path}: {what} cannot be written: {error.strerror or error}; what was "
+                "measured before is kept. Mend that, then go on with: "
+                f"lab bench --resume {self.run.run_id}"
+            ) from error
 
     def reopen(self) -> None:
         """Make an interrupted run fit to go on: a record that a crash cut is cut off for good, and

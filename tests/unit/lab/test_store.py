@@ -205,7 +205,8 @@ with RunWriter(Run(Path({str(writer.run.path)!r}))) as writer:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )
-    assert "record 1 cannot be written: File too large" in done.stdout
+    assert "a record cannot be written: File too large" in done.stdout
+    assert f"lab bench --resume {made.RUN}" in done.stdout
     assert writer.run.records() == records[:1]
     assert writer.run.warnings == []
 
