@@ -183,16 +183,24 @@ class TerminalProgress:
         self._time.learn(trial, record.duration_s)
         self._bars.advance(self._tasks[self._kind])
         if record.status == "failed":
-            self._tell(trial, record.cause or "")
+            self._tell(record)
 
     # --- below -----------------------------------------------------------------------------------
 
-    def _tell(self, trial: TrialId, cause: str) -> None:
+    def _tell(self, record: Record) -> None:
+        trial = record.trial
         key = trial.experiment, trial.backend
         self._failed[key] += 1
-        if self._failed[key] <= _TOLD:
-            self._print(f"{trial.experiment}: trial {trial.index} failed: {cause}", style="red")
-        if self._failed[key] == _TOLD:
+        told = self._failed[key]
+        if record.workload is None:  # not even begun, and all its trials for the same reason
+            if told == 1:
+                self._print(f"{trial.experiment}: {record.cause}", style="red")
+            return
+        if told <= _TOLD:
+            self._print(
+                f"{trial.experiment}: trial {trial.index} failed: {record.cause}", style="red"
+            )
+        if told == _TOLD:
             self._print(
                 f"{trial.experiment}: further failures of {trial.backend} are only counted",
                 style="red",

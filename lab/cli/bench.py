@@ -66,8 +66,9 @@ def run_bench(
             alone=alone,
         )
     found = results.find(run)
-    _present(console, results, found, report=report)
-    if barren := [one.experiment for one in found if not _went_well(one)]:
+    barren = [one.experiment for one in found if not _went_well(one)]
+    _present(console, results, found, report=report and len(barren) < len(found))
+    if barren:
         print(f"lab: {', '.join(barren)}: not one trial went well", file=sys.stderr)
         raise typer.Exit(1)
 
