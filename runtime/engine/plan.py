@@ -233,8 +233,8 @@ def _identity(
 ) -> list[Step]:
     """Limits, standard streams and rights; returned is what has to come last."""
     plan.steps += limit_steps(process)
-    last = _streams(process, *streams, plan.steps)
-    now, final = identity_steps(
+    _streams(process, *streams, plan.steps)
+    now, last = identity_steps(
         process,
         available=available,
         filter_=filter_,
@@ -242,7 +242,7 @@ def _identity(
         warnings=plan.warnings,
     )
     plan.steps += label + now
-    return last + final
+    return last
 
 
 def _persona(persona: dict[str, Any]) -> int:
@@ -262,18 +262,18 @@ def _streams(
     own: bool,
     console: bool,
     steps: list[Step],
-) -> list[Step]:
-    """The standard streams: what is done while the rights are there; and, returned, what is done
-    at the end, when nothing is to be said on the old ones any more."""
+) -> None:
+    """The standard streams: a terminal of the process's own, or those that it is given."""
     uid = (process.get("user") or {}).get("uid", 0)
     if terminal != -1:
         size = process.get("consoleSize") or {}
         rows, columns = size.get("height", 0), size.get("width", 0)
         steps.append(("open_terminal", terminal, rows, columns, uid, console))
-        return [("use_terminal",)]
-    if own and uid:
+        # Now, not at the end: who reads the old ones waits for their end, while this process may
+        # have to wait at a gate for the start.
+        steps.append(("use_terminal",))
+    elif own and uid:
         steps.append(("own_streams", uid, tuple(fds)))
-    return []
 
 
 def _belong(

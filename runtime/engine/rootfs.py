@@ -181,6 +181,9 @@ def _inside_steps(
     steps: list[Step] = [("umask", 0), *after]  # modes are meant as they stand
     devices = list(linux.get("devices") or ())
     if own_dev:  # an image's own /dev, or the host's, is left as it is
+        # Of the host's devices, as a privileged container gets them all, this one would reach the
+        # host's terminals.
+        devices = [device for device in devices if device.get("path") != _PTMX[0]]
         named = {device.get("path") for device in devices}
         devices += [
             {"path": path, "type": "c", "major": major, "minor": minor, "fileMode": 0o666}
