@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from runtime import (
 from runtime.images.export import Format
 from runtime.images.names import file_name, from_file_name, short_name
 from runtime.images.pins import start_time
-from tests.tars import directory, member, symlink
+from tests.tars import Member, directory, member, symlink, tar_bytes
 from tests.unit.runtime.images.conftest import contents
 
 Make = Callable[..., Image]
@@ -51,7 +52,22 @@ def test_short_names(name: str, short: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "A", "a/../b", "/a", "a/", "a:", "a:b:c", "a b", "a%2Fb", ".a", "x" * 300, "a@b"]
+    "name",
+    [
+        "",
+        "A",
+        "a/../b",
+        "/a",
+        "a/",
+        "a:",
+        "a:b:c",
+        "a b",
+        "a%2Fb",
+        ".a",
+        "x" * 300,
+        "a@b",
+        f"sha256:{0:064}",
+    ],
 )
 def test_what_is_no_name(name: str) -> None:
     with pytest.raises(SpecError):
@@ -333,6 +349,34 @@ def test_blobs_that_are_links_or_pipes_are_not_read(
     os.mkfifo(file)
     with pytest.raises(ArchiveRefused, match="no regular file"):
         ImageStore(tmp_path / "other").load(path)
+
+
+def test_an_old_archive_whose_layers_are_links(
+    store: ImageStore, two: list[Image], tmp_path: Path
+) -> None:
+    """`docker save` before version 1.10 wrote a layer once and linked to it."""
+    store.save(["app:1"], tmp_path / "saved", format="docker-legacy")
+    members: list[Member] = []
+    with tarfile.open(tmp_path / "saved") as tar:
+        for info in tar:
+            content = tar.extractfile(info)
+            members.append((info, content.read() if content else b""))
+    entry = json.loads(next(data for info, data in members if info.name == "manifest.json"))
+    layer = entry[0]["Layers"][0]
+    entry[0]["Layers"][0] = "linked/layer.tar"
+    members = [each for each in members if each[0].name != "manifest.json"]
+    members += [
+        directory("linked"),
+        symlink("linked/layer.tar", f"../{layer}"),
+        member("manifest.json", json.dumps(entry).encode()),
+    ]
+    (tmp_path / "old").write_bytes(tar_bytes(*members))
+    other = ImageStore(tmp_path / "other")
+    assert other.load(tmp_path / "old")[0].digest == two[0].digest
+    twice = [*members, member("manifest.json", b"[]")]
+    (tmp_path / "twice").write_bytes(tar_bytes(*twice))
+    with pytest.raises(ArchiveRefused, match=r"manifest\.json.*twice"):
+        other.load(tmp_path / "twice")
 
 
 def test_a_layer_of_several_images_is_read_once(
