@@ -41,10 +41,9 @@ def _cgroup_runs(cache: Path) -> Iterator[str]:
     from runtime.cgroups import CgroupLayout
 
     layout = CgroupLayout.detect()
-    roots = {path for path in (layout.v2, *layout.v1.values()) if path is not None}
     prefix = cgroup_of("")
-    for root in roots:
-        for path in root.glob(f"{prefix}*"):
+    for root in layout.roots:
+        for path in Path(root).glob(f"{prefix}*"):
             run = path.name.removeprefix(prefix)
             if not held(runs_dir(cache) / run):
                 yield run

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         BuildError,
         BuildStepFailed,
         CgroupError,
+        CompileFailed,
         ContainerError,
         ControllerMissing,
         DigestMismatch,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         StepFailed,
         StillAlive,
         StoreFull,
+        SystemdError,
     )
     from runtime.images import (
         Change,
@@ -76,6 +78,7 @@ __all__ = [
     "CgroupError",
     "CgroupLayout",
     "Change",
+    "CompileFailed",
     "Container",
     "ContainerError",
     "ContainerRunner",
@@ -119,6 +122,7 @@ __all__ = [
     "StepFailed",
     "StillAlive",
     "StoreFull",
+    "SystemdError",
     "UnpackLimits",
 ]
 

@@ -9,7 +9,8 @@
     │       └── ExecFailed       … and it was the exec itself
     ├── StillAlive               a stop ended and something is left: what, by name
     ├── CgroupError              a cgroup could not be made, written, emptied or removed
-    │   └── ControllerMissing    a limit was asked for that no mounted controller enforces
+    │   ├── ControllerMissing    a limit was asked for that no mounted controller enforces
+    │   └── SystemdError         systemd was to make the cgroup, and is not there or said no
     ├── ImageError
     │   ├── ImageNotFound        no such name or digest, and no recipe
     │   ├── ImageInUse           a removal that something running forbids: who
@@ -25,7 +26,8 @@
     │   └── BuildError           a build failed: file, line, why
     │       ├── DockerfileError  … it is written in a way that cannot be built
     │       └── BuildStepFailed  … a command ended with an error: status, end of its output
-    └── FloorError               the C floor could not be compiled
+    ├── CompileFailed            a C program of this package could not be compiled
+    └── FloorError               the C floor did not come up, or is not open
 
 A message says what was tried, on which object, what came back, and what the user can do.
 """
@@ -34,13 +36,17 @@ from __future__ import annotations
 
 import errno as errno_names
 import os
-from collections.abc import Iterable
+
+TYPE_CHECKING = False  # typing's own constant would bring typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "ArchiveRefused",
     "BuildError",
     "BuildStepFailed",
     "CgroupError",
+    "CompileFailed",
     "ContainerError",
     "ControllerMissing",
     "DigestMismatch",
@@ -63,6 +69,7 @@ __all__ = [
     "StepFailed",
     "StillAlive",
     "StoreFull",
+    "SystemdError",
 ]
 
 
@@ -132,6 +139,15 @@ class ControllerMissing(CgroupError):
             f"no cgroup controller for {', '.join(self.controllers)} on this host ({layout}); "
             "mount or delegate it, leave the limit out, or pass strict=False and read `unenforced`"
         )
+
+
+class SystemdError(CgroupError):
+    """systemd was to make or change a cgroup, and cannot be reached or said no."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        """The D-Bus error (``org.freedesktop.systemd1.NoSuchUnit``), or ""."""
+        super().__init__(f"systemd: {text}")
 
 
 class ImageError(ContainerError):
@@ -261,5 +277,9 @@ class BuildStepFailed(BuildError):
         )
 
 
+class CompileFailed(ContainerError):
+    """A C program of this package could not be compiled: no compiler, or what it said."""
+
+
 class FloorError(ContainerError):
-    """The C floor could not be compiled."""
+    """The C floor did not come up, or is not open."""

@@ -110,7 +110,6 @@ class NativeBackend:
     def launch(self, prepared: Prepared, name: str) -> NativeInstance:
         """Copy if needed, make the cgroup, start."""
         assert isinstance(prepared, NativePrepared)
-        from runtime.operations import Chroot
         from runtime.spawn import Request
 
         work = prepared.workload
@@ -133,7 +132,7 @@ class NativeBackend:
                     cwd=work.cwd,
                     fds=pipes.child,
                     cgroup=cgroup,
-                    operations=(Chroot(str(root)),),
+                    root=str(root),
                     uid=work.uid,
                     gid=work.gid,
                 )
