@@ -1,5 +1,5 @@
 """Run by test_layers.py as a user without rights: a store, an overlay in a user namespace, a
-commit of what was written through it, a build. Ends with 77 where no such overlay can be mounted."""
+commit of what was written through it, a build. Ends with 77 where no such overlay mounts."""
 
 from __future__ import annotations
 
