@@ -177,6 +177,8 @@ def test_an_update_says_what_it_cannot_do(kernel: FakeKernel) -> None:
 def test_memory_in_use_can_stand_in_the_way(kernel: FakeKernel) -> None:
     group = Cgroup.create(kernel.layout(ALL_V2), "x")
     Path(str(group.into), "memory.current").write_text("5000\n")
+    for name in ("memory.max", "memory.swap.max"):
+        Path(str(group.into), name).write_text("max\n")
     with pytest.raises(CgroupError, match="5000 bytes in use"):
         group.update({"memory": {"limit": 4096, "checkBeforeUpdate": True}})
     group.update({"memory": {"limit": 4096}})
