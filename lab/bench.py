@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import random
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -31,7 +29,7 @@ from lab.record import Record, TrialId
 from lab.store import Results, Run, RunWriter
 from lab.trial import in_words, not_run, run_trial
 
-__all__ = ["PlannedExperiment", "Progress", "bench", "new_run_id", "plan_suite"]
+__all__ = ["PlannedExperiment", "Progress", "bench", "plan_suite"]
 
 
 class Progress(Protocol):
@@ -63,12 +61,6 @@ class PlannedExperiment:
     spec: ExperimentSpec
     experiment: Experiment
     plan: Plan
-
-
-def new_run_id(suite: str) -> str:
-    """``20261124T131502-quick-3fa9``: sorts by time, says what, and does not collide."""
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    return f"{now}-{suite}-{secrets.token_hex(2)}"
 
 
 def plan_suite(suite: Suite) -> list[PlannedExperiment]:

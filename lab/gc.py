@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lab.backends.context import cgroup_of
 from lab.errors import LabError
-from lab.ownership import OWNER, abandoned, claimed, held, locked, runs_dir
+from lab.ownership import OWNER, RUN_ID, abandoned, claimed, held, locked, runs_dir
 
 __all__ = ["collect", "collect_run"]
 
@@ -28,9 +28,9 @@ def collect(cache: Path, *, dry_run: bool = False) -> Iterator[str]:
     raises `LabError` that names it."""
     failures: list[str] = []
     for run in sorted({*abandoned(cache), *_cgroup_runs(cache)}):
-        with _told(failures):
+        with _told(failures, f"run {run}"):
             yield from collect_run(cache, run, dry_run=dry_run)
-    with _told(failures):
+    with _told(failures, f"cache {cache}"):
         yield from _half_made(cache, dry_run)
     if failures:
         advice = "" if os.geteuid() == 0 else "; run it as root: sudo lab gc"
@@ -38,13 +38,13 @@ def collect(cache: Path, *, dry_run: bool = False) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _told(failures: list[str]) -> Iterator[None]:
+def _told(failures: list[str], about: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        failures.append(f"{error.filename}: {error.strerror}")
+        failures.append(f"{about}: {error.filename}: {error.strerror}")
     except LabError as error:
-        failures.append(str(error))
+        failures.append(f"{about}: {error}")
 
 
 def collect_run(cache: Path, run: str, *, dry_run: bool = False) -> Iterator[str]:
@@ -79,6 +79,8 @@ def _cgroup_runs(cache: Path) -> Iterator[str]:
         names = {path.name for root in roots for path in root.glob(f"{prefix}*")}
     for name in names:
         run = name.removeprefix(prefix)
+        if not RUN_ID.fullmatch(run):
+            continue  # the name of something else
         if not held(runs_dir(cache) / run / OWNER) and not _cgroup_held(run):
             yield run
 
@@ -137,7 +139,8 @@ def _half_made(cache: Path, dry_run: bool) -> Iterator[str]:
 
     if not cache.is_dir():
         return
-    for folder in (cache, *(path for path in sorted(cache.iterdir()) if path.is_dir())):
+    folders = (path for path in sorted(cache.iterdir()) if path.is_dir() and path.name[0] != ".")
+    for folder in (cache, *folders):
         yield from (f"directory {path}" for path in sweep(folder, dry_run=dry_run))
     making = cache / "images" / "tmp"
     if making.is_dir() and not dry_run:

@@ -13,15 +13,37 @@ import contextlib
 import fcntl
 import json
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lab.errors import RunBusy
 
-__all__ = ["OWNER", "abandoned", "claimed", "held", "locked", "own_run", "runs_dir"]
+__all__ = [
+    "OWNER",
+    "RUN_ID",
+    "abandoned",
+    "claimed",
+    "held",
+    "locked",
+    "new_run_id",
+    "own_run",
+    "runs_dir",
+]
 
 OWNER = "owner.lock"
+
+RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}-[A-Za-z0-9][A-Za-z0-9_-]*-[0-9a-f]{4}|doctor-[0-9]+")
+"""What `new_run_id` makes, and the doctor. Nothing of another name is ever touched."""
+
+
+def new_run_id(suite: str) -> str:
+    """``20261124T131502-quick-3fa9``: sorts by time, says what, and does not collide."""
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    return f"{now}-{suite}-{secrets.token_hex(2)}"
 
 
 def runs_dir(cache: Path) -> Path:
@@ -83,7 +105,7 @@ def abandoned(cache: Path) -> list[str]:
         return [
             state.name
             for state in sorted(runs.iterdir())
-            if state.is_dir() and not held(state / OWNER)
+            if RUN_ID.fullmatch(state.name) and state.is_dir() and not held(state / OWNER)
         ]
 
 

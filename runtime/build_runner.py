@@ -29,6 +29,8 @@ class ContainerRunner:
     def __call__(self, step: RunStep, /) -> int:
         """See `Runner`."""
         layers, namespaces = step.layers, Namespace.CONTAINER
+        if os.geteuid():
+            namespaces |= Namespace.USER  # an ordinary user is root in there
         if step.network == "host":
             namespaces &= ~Namespace.NET
             layers = (*layers, _resolver(step))
@@ -61,7 +63,8 @@ def _resolver(step: RunStep) -> Path:
     etc.mkdir(parents=True)
     below = MergedView(step.layers, OverlayForm()).look("etc")
     if below is not None and below.is_directory:
-        os.chown(etc, below.info.st_uid, below.info.st_gid)
+        if not os.geteuid():
+            os.chown(etc, below.info.st_uid, below.info.st_gid)
         etc.chmod(below.info.st_mode & 0o7777)
     for name in ("resolv.conf", "hosts"):
         (etc / name).write_bytes(Path("/etc", name).read_bytes())

@@ -13,13 +13,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lab.bench import PlannedExperiment, bench, new_run_id, plan_suite
+from lab.bench import PlannedExperiment, bench, plan_suite
 from lab.cli.overrides import Overrides
 from lab.errors import ExperimentError, HostError, RunNotFound
 from lab.experiment import Suite, builtin_suites, load_suite, parse_suite
 from lab.experiments import known_experiments
 from lab.interrupt import Interrupted, Interrupts
 from lab.mistakes import closest
+from lab.ownership import new_run_id
 from lab.paths import cache_dir, results_dir
 from lab.progress import TerminalProgress
 from lab.store import Results

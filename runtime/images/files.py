@@ -23,7 +23,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime.errors import ImageError, StoreFull
@@ -129,14 +129,19 @@ class StoreFiles:
             return
         with self.lock("sweep"):  # two at once would trip over each other's removals
             for path in tmp.iterdir():
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    remove_tree(path)
-                except BlockingIOError:
-                    pass  # its maker lives
-                finally:
-                    os.close(fd)
+                with suppress(FileNotFoundError):  # its maker has just finished with it
+                    _remove_abandoned(path)
+
+
+def _remove_abandoned(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_tree(path)
+    except BlockingIOError:
+        pass  # its maker lives
+    finally:
+        os.close(fd)
 
 
 def remove_tree(path: Path) -> None:

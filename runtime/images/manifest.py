@@ -20,7 +20,6 @@ __all__ = [
     "INDEXES",
     "LAYER",
     "MANIFEST",
-    "MANIFESTS",
     "check_config",
     "check_manifest",
     "choose",
@@ -36,9 +35,8 @@ LAYER = {
     "zstd": "application/vnd.oci.image.layer.v1.tar+zstd",
 }
 
-INDEXES = {INDEX, "application/vnd.docker.distribution.manifest.list.v2+json"}
-MANIFESTS = {MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"}
-_CONFIGS = {CONFIG, "application/vnd.docker.container.image.v1+json"}
+INDEXES = (INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
+_CONFIGS = (CONFIG, "application/vnd.docker.container.image.v1+json")
 
 _MAX_LAYERS = 500
 """Overlayfs stacks no more (fs/overlayfs/params.h, OVL_MAX_STACK)."""

@@ -27,7 +27,7 @@ _MAX = 200
 
 def short_name(name: str) -> str:
     """The name that an image goes by in the store. Raises SpecError for what is no name."""
-    if not _NAME.fullmatch(name) or len(file_name(name)) > _MAX:
+    if not _NAME.fullmatch(name) or DIGEST.fullmatch(name) or len(file_name(name)) > _MAX:
         raise SpecError(
             f"image name {name!r}: must be like debian, my-image:1 or registry.example:5000/a/b:1, "
             f"of at most {_MAX} characters"

@@ -80,6 +80,7 @@ class ImageStore(ImageIndex):
     def ensure(self, name: str) -> Image:
         """The stored image of this name, or else built from its recipe, once however many
         processes ask. Raises ImageNotFound or RecipeFailed."""
+        name = name.removesuffix(":latest")
         try:
             return self.get(name)
         except ImageNotFound:

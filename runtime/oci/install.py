@@ -1,4 +1,4 @@
-"""Writes the command `lab-oci`: a script of four lines that starts fast.
+"""Writes the command `lab-oci`: a short script that starts fast.
 
     python -m runtime.oci.install /usr/local/bin/lab-oci
 
@@ -20,8 +20,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.errors import ContainerError
+from runtime.oci.pack import LAUNCHER
 
 __all__ = ["install", "main", "script"]
+
+_TEXT = """{first}
+# Made by runtime/oci/install.py: what each line is for is told there and in pack.py beside it.
+import sys
+sys.path[:0] = {folders!r}
+PACK = {pack!r}
+{launcher}
+from runtime.oci.main import main
+main()
+"""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _LIBRARIES = ("pyseccomp", "pyroute2")
@@ -29,8 +40,8 @@ _LONGEST = 255
 """Bytes of a script's first line that the kernel reads (BINPRM_BUF_SIZE)."""
 
 
-def script(python: str) -> str:
-    """The text of the command, run by this interpreter."""
+def script(python: str, pack: Path) -> str:
+    """The text of the command, run by this interpreter, with its modules in this pack."""
     first = f"#!{python} -IS"
     if len(first.encode()) > _LONGEST or " " in python:
         raise ContainerError(
@@ -42,34 +53,24 @@ def script(python: str) -> str:
         found = importlib.util.find_spec(name)
         if found is not None and found.origin is not None:
             home = Path(found.origin).resolve()
-            folders.append(
-                str(home.parents[1] if found.submodule_search_locations else home.parent)
-            )
-    return "\n".join(
-        [
-            first,
-            "import sys",
-            f"sys.path[:0] = {list(dict.fromkeys(folders))!r}",
-            "from runtime.oci.main import main",
-            "main()",
-            "",
-        ]
+            folders.append(str(home.parents[bool(found.submodule_search_locations)]))
+    return _TEXT.format(
+        first=first, folders=list(dict.fromkeys(folders)), pack=str(pack), launcher=LAUNCHER.strip()
     )
 
 
 def install(path: Path, python: str | None = None) -> None:
-    """Write the command and make it executable; compile the package for its interpreter.
+    """Write the command and make it executable; pack its modules for its interpreter.
 
     `python` is the interpreter, this one if not given. Raises ContainerError if it cannot run the
-    command, OSError if the file cannot be written."""
+    command, OSError if a file cannot be written."""
     python = os.path.realpath(python or sys.executable)
+    pack = _pack(python, path)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(script(python))
+        file.write(script(python, pack))
     fresh = Path(file.name)
     try:
         fresh.chmod(0o755)
-        # So that not the first container has to, or each of them where nobody may write there.
-        subprocess.run([python, "-m", "compileall", "-qq", str(_PACKAGE)], check=False)
         done = subprocess.run(
             [str(fresh), "--version"], capture_output=True, text=True, check=False
         )
@@ -79,6 +80,21 @@ def install(path: Path, python: str | None = None) -> None:
     except BaseException:
         fresh.unlink()
         raise
+
+
+def _pack(python: str, path: Path) -> Path:
+    """The pack for this interpreter: among the other compiled files, or, where nobody may write
+    there, beside the command."""
+    tag = f"lab-oci.{Path(python).name}.pack"
+    for folder in (Path(__file__).with_name("__pycache__"), path.parent):
+        if os.access(folder, os.W_OK):
+            break
+    # Without the columns of tracebacks the code is a third smaller, and so is the time to load it.
+    command = [python, "-I", "-X", "no_debug_ranges", str(Path(__file__).with_name("pack.py"))]
+    done = subprocess.run([*command, str(folder / tag)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ContainerError(f"{python} cannot pack this package:\n{done.stderr.strip()}")
+    return folder / tag
 
 
 def main(line: Sequence[str] | None = None) -> int:

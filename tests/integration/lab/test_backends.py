@@ -19,7 +19,8 @@ from lab.experiments import find_experiment
 from lab.interrupt import Interrupts
 from lab.record import Record, TrialId
 from lab.trial import run_trial
-from tests.integration.lab.conftest import PATIENCE_S, REAL
+from tests.integration.lab.bench_process import PATIENCE_S
+from tests.integration.lab.conftest import REAL
 
 pytestmark = [
     pytest.mark.root,

@@ -14,16 +14,18 @@ from pathlib import Path
 import pytest
 
 from lab.errors import HostError, RunBusy
-from lab.ownership import OWNER, abandoned, claimed, held, own_run, runs_dir
+from lab.ownership import OWNER, RUN_ID, abandoned, claimed, held, new_run_id, own_run, runs_dir
 from lab.turns import turn
 
 ROOT = Path(__file__).parents[3]
+
+OTHER = "20261124T120000-other-abcd"
 
 OWN = """
 import sys
 from pathlib import Path
 from lab.ownership import own_run
-with own_run(Path(sys.argv[1]), "other") as state:
+with own_run(Path(sys.argv[1]), "20261124T120000-other-abcd") as state:
     (state / "left").mkdir()
     print("owned", flush=True)
     sys.stdin.read()
@@ -66,20 +68,20 @@ def test_a_run_is_owned_and_then_gone(tmp_path: Path) -> None:
 
 def test_a_run_of_a_living_process_is_refused_by_its_name(tmp_path: Path) -> None:
     with process(OWN, tmp_path) as other:
-        with pytest.raises(RunBusy, match=f"run other belongs to process {other.pid}"):
-            own_run(tmp_path, "other").__enter__()
+        with pytest.raises(RunBusy, match=f"run {OTHER} belongs to process {other.pid}"):
+            own_run(tmp_path, OTHER).__enter__()
         assert abandoned(tmp_path) == []
-        with claimed(runs_dir(tmp_path) / "other" / OWNER) as mine:
+        with claimed(runs_dir(tmp_path) / OTHER / OWNER) as mine:
             assert not mine
-        assert (runs_dir(tmp_path) / "other" / "left").is_dir()
+        assert (runs_dir(tmp_path) / OTHER / "left").is_dir()
 
 
 def test_a_run_of_a_killed_process_is_abandoned(tmp_path: Path) -> None:
     with process(OWN, tmp_path) as other:
         other.kill()
         other.wait()
-        assert abandoned(tmp_path) == ["other"]
-        with claimed(runs_dir(tmp_path) / "other" / OWNER) as mine:
+        assert abandoned(tmp_path) == [OTHER]
+        with claimed(runs_dir(tmp_path) / OTHER / OWNER) as mine:
             assert mine
             assert abandoned(tmp_path) == [], "claimed by us, so not free"
 
@@ -89,8 +91,23 @@ def test_what_is_not_there_is_nobodys(tmp_path: Path) -> None:
     assert not held(tmp_path / "none")
     runs_dir(tmp_path).mkdir()
     (runs_dir(tmp_path) / "a file").touch()
-    (runs_dir(tmp_path) / "no lock").mkdir()
-    assert abandoned(tmp_path) == ["no lock"]
+    (runs_dir(tmp_path) / "not a run").mkdir()
+    (runs_dir(tmp_path) / OTHER).mkdir()
+    assert abandoned(tmp_path) == [OTHER]
+
+
+@pytest.mark.parametrize("suite", ["quick", "a-b_c", "9"])
+def test_a_new_run_has_a_name_that_is_known_for_one(suite: str) -> None:
+    run = new_run_id(suite)
+    assert RUN_ID.fullmatch(run)
+    assert run.split("-", 1)[1].startswith(suite)
+
+
+@pytest.mark.parametrize(
+    "name", ["docker-44f_vv3u", "20261124T120000", "test", "doctor-", "../x", "2026-quick-abcd"]
+)
+def test_other_names_are_not(name: str) -> None:
+    assert not RUN_ID.fullmatch(name)
 
 
 def test_a_measurement_waits_for_the_other_and_says_for_whom(tmp_path: Path) -> None:

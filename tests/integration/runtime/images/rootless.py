@@ -1,5 +1,5 @@
 """Run by test_layers.py as a user without rights: a store, an overlay in a user namespace, a
-commit of what was written through it. Ends with 77 where such overlays cannot be mounted."""
+commit of what was written through it, a build. Ends with 77 where no such overlay mounts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runtime import ImageStore
+from runtime import ContainerRunner, ImageStore, Spawner
 from tests.tars import directory, make_tar, member
 
 SCRIPT = """
@@ -54,8 +54,18 @@ def main(place: Path) -> int:
     other = ImageStore(place / "other")
     store.save(["more"], place / "saved")
     assert other.load(place / "saved")[0].digest == made.digest
-    store.remove("more")
-    store.remove("app")
+    context = place / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(
+        "FROM busybox\nRUN id -u > /who && rm -r /var && mkdir /var && echo x > /var/x\n"
+    )
+    with Spawner() as spawner:
+        built = store.build(context, ContainerRunner(spawner), "built")
+    var = store.view(built).look("var")
+    assert var is not None
+    print(store.view(built).read("who"), [entry.path for entry in store.view(built).children(var)])
+    for name in store.names():
+        store.remove(name)
     assert list((store.root / "layers/sha256").iterdir()) == []
     return 0
 

@@ -8,12 +8,22 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.integration.runtime.oci.engines import Engine
 from tests.integration.runtime.oci.terminal import Terminal
 
 PROMPT = "lab> "
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(engine: Engine) -> Iterator[None]:
+    """After each test no cgroup of a container is left."""
+    yield
+    assert_nothing_left(engine)
 
 
 def test_output_and_exit_code(engine: Engine) -> None:

@@ -5,7 +5,9 @@ new ones."""
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
+import json
 import os
 import shutil
 import tarfile
@@ -18,13 +20,14 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime import ImageError, LayerRefused
+from runtime import ImageError, ImageStore, LayerRefused
 from runtime.images.compression import ChunkReader
 from runtime.images.layer import unpack
 from runtime.images.pack import pack
 from runtime.images.split import SplitWriter, assemble
 from runtime.images.tarstream import UnpackLimits
 from runtime.images.whiteouts import OverlayForm
+from tests.tars import make_tar, member
 
 LIMITS = UnpackLimits(max_bytes=1 << 24, max_members=200, max_depth=8)
 
@@ -183,3 +186,60 @@ def test_bytes_that_are_no_archive(data: bytes, zeros: int) -> None:
         except ImageError as error:
             assert "noise" in str(error)
         assert before == around(folder)
+
+
+def places(content: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """All paths into a JSON document."""
+    found = [path] if path else []
+    if isinstance(content, dict):
+        for key, value in content.items():
+            found += places(value, (*path, key))
+    elif isinstance(content, list):
+        for number, value in enumerate(content):
+            found += places(value, (*path, number))
+    return found
+
+
+@BOUNDED
+@given(data=st.data(), document=st.sampled_from(["config", "manifest", "index"]))
+def test_documents_of_an_image_with_another_value_somewhere(
+    data: st.DataObject, document: str
+) -> None:
+    """Each digest holds, so that the document itself has to be looked at."""
+    with outer() as folder:
+        store = ImageStore(folder / "store")
+        store.add("app:1", [make_tar(folder / "a.tar", member("f", b"x"))], env={"A": "1"})
+        layout = folder / "layout"
+        store.save(["app:1"], layout, format="oci")
+        documents = {"index": json.loads((layout / "index.json").read_bytes())}
+        blobs = layout / "blobs/sha256"
+        descriptor = documents["index"]["manifests"][0]
+        documents["manifest"] = json.loads((blobs / descriptor["digest"][7:]).read_bytes())
+        descriptor = documents["manifest"]["config"]
+        documents["config"] = json.loads((blobs / descriptor["digest"][7:]).read_bytes())
+        *way, last = data.draw(st.sampled_from(places(documents[document])))
+        target = documents[document]
+        for key in way:
+            target = target[key]
+        values = [None, 1, -1, "", "x", [], {}, [None], {"a": 1}, f"sha256:{0:064}", True, [[]]]
+        target[last] = data.draw(st.sampled_from(values))
+        if document == "config":
+            documents["manifest"]["config"]["digest"] = put(blobs, documents["config"])
+        if document != "index":
+            documents["index"]["manifests"][0]["digest"] = put(blobs, documents["manifest"])
+        (layout / "index.json").write_text(json.dumps(documents["index"]))
+        try:
+            loaded = ImageStore(folder / "other").load(layout)
+        except ImageError as error:
+            assert "layout" in str(error)
+            return
+        for image in loaded:
+            for field in ("env", "argv", "cwd", "user", "volumes", "labels", "platform"):
+                getattr(image, field)
+
+
+def put(blobs: Path, content: object) -> str:
+    data = json.dumps(content).encode()
+    name = hashlib.sha256(data).hexdigest()
+    (blobs / name).write_bytes(data)
+    return f"sha256:{name}"
