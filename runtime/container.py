@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
-from runtime import rootfs
+from runtime.capabilities import permitted
 from runtime.cgroups import Cgroup, CgroupLayout
+from runtime.engine.plan import Plan, container_plan
 from runtime.errors import CgroupError, ContainerError, SpawnError, SpecError, StillAlive
-from runtime.namespaces import Namespace
-from runtime.spawn import Process, Request, Spawner
+from runtime.security.seccomp import compile_profile
+from runtime.spawn import Process, Spawner
 from runtime.spec import ContainerSpec
 
 __all__ = ["Container"]
@@ -71,7 +74,7 @@ class Container:
         try:
             _make_state(spec)
             try:
-                process = spawner.spawn(cls.request(spec, cgroup))
+                process = spawner.start(cls.plan(spec, cgroup), spec.fds)
             except BaseException:
                 shutil.rmtree(spec.state_dir)
                 raise
@@ -82,24 +85,25 @@ class Container:
         return cls(spec, process, cgroup, made_at)
 
     @staticmethod
-    def request(spec: ContainerSpec, cgroup: Cgroup | None = None) -> Request:
-        """The process behind a spec; its `plan()` prints what a launch would do."""
-        uts = bool(spec.namespaces & Namespace.UTS)
-        return Request(
-            argv=spec.argv,
-            env=spec.env,
-            cwd=spec.cwd,
-            fds=spec.fds,
-            namespaces=spec.namespaces,
+    def plan(spec: ContainerSpec, cgroup: Cgroup | None = None) -> Plan:
+        """What a launch would do; `runtime.engine.describe.listing` prints it."""
+        overlay = (
+            [str(layer) for layer in spec.layers],
+            str(spec.upper_dir),
+            str(spec.work_dir),
+        )
+        config = spec.config()
+        profile = config["linux"].get("seccomp")
+        return container_plan(
+            config,
+            str(spec.rootfs),
+            filter_=compile_profile(profile)[:2] if profile else None,
+            overlay=overlay,
             cgroup=cgroup,
-            operations=rootfs.plan(spec),
-            hostname=(spec.hostname or spec.name) if uts else None,
-            uid=spec.uid,
-            gid=spec.gid,
-            groups=spec.groups,
-            rlimits=spec.rlimits,
-            capabilities=spec.capabilities,
-            no_new_privs=spec.no_new_privs,
+            fds=tuple(spec.fds),
+            available=_permitted(),
+            loopback=spec.loopback,
+            die_with_parent=signal.SIGKILL,
         )
 
     @property
@@ -198,3 +202,7 @@ def _remove_tree(path: Path) -> list[str]:
     except OSError as error:
         return [f"directory {path}: {error}"]
     return []
+
+
+_permitted = lru_cache(maxsize=1)(permitted)
+"""What this process itself may use: it does not change."""

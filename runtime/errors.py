@@ -23,7 +23,10 @@ from __future__ import annotations
 
 import errno as errno_names
 import os
-from collections.abc import Iterable
+
+TYPE_CHECKING = False  # typing's own constant would bring typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "CgroupError",

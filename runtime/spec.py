@@ -5,18 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, Literal
 
 from runtime.capabilities import DEFAULT
+from runtime.engine import defaults
+from runtime.engine.plan import NAMESPACES
 from runtime.errors import SpecError
 from runtime.namespaces import Namespace
+from runtime.security.seccomp import default_profile
+from runtime.spawn.request import check_process, oci_process
 
 __all__ = ["ContainerSpec", "Limits"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """Names are directory names, cgroup names and host names (64 bytes, sethostname(2))."""
 
-_POSSIBLE = Namespace.CONTAINER
+_POSSIBLE = Namespace.CONTAINER | Namespace.TIME
 _NEEDED = Namespace.PID | Namespace.MOUNT
 
 
@@ -60,7 +66,14 @@ class ContainerSpec:
     loopback: bool = False
     """Bring `lo` up. Off by default, because no workload of the lab needs it."""
 
+    mounts: tuple[Mapping[str, Any], ...] = ()
+    """Further mounts, in OCI's shape: volumes by bind, tmpfs, …"""
+    seccomp: Mapping[str, Any] | Literal["default"] | None = "default"
+    """OCI's `linux.seccomp`; "default" is `runtime.security.seccomp.default_profile`, None no
+    filter."""
+
     def __post_init__(self) -> None:
+        check_process(self.argv, self.env, self.cwd, self.fds, self.uid, self.gid)
         if not _NAME.fullmatch(self.name):
             raise SpecError(
                 f"name: {self.name!r} must be 1 to 64 of A-Z a-z 0-9 _ . - and start with a "
@@ -80,6 +93,40 @@ class ContainerSpec:
         if self.loopback and not self.namespaces & Namespace.NET:
             raise SpecError("loopback: needs a NET namespace, this would touch the host's lo")
 
+    def config(self) -> dict[str, Any]:
+        """The same as an OCI runtime configuration (OCI config.md), but for what it has no words
+        for: layers, descriptors, cgroup limits."""
+        ids = (self.uid, self.gid, *self.groups)
+        process = oci_process(
+            self.argv,
+            self.env,
+            self.cwd,
+            ids,
+            self.rlimits,
+            self.capabilities,
+            self.no_new_privs,
+        )
+        config: dict[str, Any] = {
+            "ociVersion": "1.2.0",
+            "process": process,
+            "root": {"path": str(self.rootfs)},
+            "mounts": [*_default_mounts(self.namespaces), *self.mounts],
+            "linux": {
+                "namespaces": [
+                    {"type": kind} for kind, flag in NAMESPACES.items() if self.namespaces & flag
+                ],
+                "maskedPaths": list(defaults.MASKED),
+                "readonlyPaths": list(defaults.READ_ONLY),
+            },
+        }
+        if self.namespaces & Namespace.UTS:
+            config["hostname"] = self.hostname or self.name
+        if self.seccomp == "default":
+            config["linux"]["seccomp"] = _default_seccomp(self.capabilities)
+        elif self.seccomp is not None:
+            config["linux"]["seccomp"] = dict(self.seccomp)
+        return config
+
     @property
     def upper_dir(self) -> Path:
         """What the container has written: its own blocks on disk."""
@@ -94,3 +141,18 @@ class ContainerSpec:
     def rootfs(self) -> Path:
         """Where the root is mounted, in the container's own mount namespace; empty outside."""
         return self.state_dir / "rootfs"
+
+
+@lru_cache(maxsize=16)
+def _default_mounts(namespaces: Namespace) -> tuple[dict[str, Any], ...]:
+    """Docker's, but for a message queue file system where it would be the host's, or where this
+    kernel has none (CONFIG_POSIX_MQUEUE)."""
+    mounts = defaults.MOUNTS
+    with open("/proc/filesystems") as file:
+        known = {line.split()[-1] for line in file}
+    if not namespaces & Namespace.IPC or "mqueue" not in known:
+        mounts = tuple(mount for mount in mounts if mount["type"] != "mqueue")
+    return mounts
+
+
+_default_seccomp = lru_cache(maxsize=16)(default_profile)

@@ -19,30 +19,37 @@ from lab.backends.process import translated
 if TYPE_CHECKING:
     from lab.backends.context import Shared
     from runtime.cgroups import Cgroup
-    from runtime.operations import Operation
+    from runtime.engine.steps import Step
     from runtime.spawn import Process
 
 __all__ = ["Stage", "furnish"]
 
 
-def furnish(root: Path) -> tuple[Operation, ...]:
+def furnish(root: Path) -> tuple[Step, ...]:
     """Mount /dev, /proc and /sys on the tree's own directories, in a new mount namespace.
 
     A directory that the tree lacks, or has as a link, is left out: making it would change an image
     that others share, and a link could lead out of the tree."""
-    from runtime.namespaces import Namespace
-    from runtime.operations import Bind, Mount, PrivatePropagation, Unshare
-    from runtime.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
+    from runtime.engine.constants import (
+        CLONE_NEWNS,
+        MS_BIND,
+        MS_NODEV,
+        MS_NOEXEC,
+        MS_NOSUID,
+        MS_PRIVATE,
+        MS_RDONLY,
+        MS_REC,
+    )
 
     strict = MS_NOSUID | MS_NOEXEC | MS_NODEV
-    mounts = {
-        "dev": Bind("/dev", f"{root}/dev"),
-        "proc": Mount("proc", f"{root}/proc", strict),
-        "sys": Mount("sysfs", f"{root}/sys", strict | MS_RDONLY),
+    mounts: dict[str, Step] = {
+        "dev": ("mount", "/dev", f"{root}/dev", None, MS_BIND | MS_REC, None),
+        "proc": ("mount", "proc", f"{root}/proc", "proc", strict, None),
+        "sys": ("mount", "sysfs", f"{root}/sys", "sysfs", strict | MS_RDONLY, None),
     }
     return (
-        Unshare(Namespace.MOUNT),
-        PrivatePropagation(),
+        ("unshare", CLONE_NEWNS),
+        ("mount", None, "/", None, MS_REC | MS_PRIVATE, None),
         *(
             mount
             for name, mount in mounts.items()
@@ -72,7 +79,7 @@ class Stage:
                         argv=("sleep", "infinity"),
                         env={"PATH": os.environ.get("PATH", os.defpath)},
                         cgroup=self._cgroup,
-                        operations=furnish(self._tree),
+                        before=furnish(self._tree),
                     )
                 )
                 self._holder.started()

@@ -21,9 +21,11 @@ from types import TracebackType
 
 from runtime.cgroups import Cgroup
 from runtime.container import Container
+from runtime.engine.plan import Plan
+from runtime.engine.process import candidates
 from runtime.errors import FloorError, SpecError
 from runtime.namespaces import Namespace
-from runtime.spawn import Process, Request
+from runtime.spawn import Process
 from runtime.spec import ContainerSpec
 
 __all__ = ["Floor", "build"]
@@ -103,7 +105,7 @@ class Floor:
         with theirs:
             fds = array.array("i", [theirs.fileno(), spec.fds[3]])
             self._control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-        return Container(spec, Process(spec.argv, (), ours), cgroup, made_at)
+        return Container(spec, Process(Plan(spec.argv), ours), cgroup, made_at)
 
 
 def _tokens(spec: ContainerSpec, cgroup: Cgroup) -> Iterator[tuple[str, ...]]:
@@ -128,7 +130,7 @@ def _tokens(spec: ContainerSpec, cgroup: Cgroup) -> Iterator[tuple[str, ...]]:
     yield "gid", str(spec.gid)
     for name, value in spec.env.items():
         yield "env", f"{name}={value}"
-    program = Request(argv=spec.argv, env=spec.env).candidates()
+    program = candidates(spec.argv[0], dict(spec.env))
     for word in (_found(spec, program), *spec.argv[1:]):
         yield "arg", word
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import array
+import marshal
 import os
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from runtime.engine.plan import Plan
 from runtime.errors import SpawnerDied, SpawnError
 from runtime.spawn.process import Process
 from runtime.spawn.request import Request
@@ -95,24 +98,28 @@ class Spawner:
         return self
 
     def spawn(self, request: Request) -> Process:
-        """Ask for a process, and return as soon as the request is on its way.
+        """Ask for a plain process; see `start`."""
+        return self.start(request.plan(), request.fds)
 
-        What goes wrong in the child is raised by the returned process's `started`, `poll` or
-        `wait`. Raises SpawnerDied if the helper has gone."""
+    def start(self, plan: Plan, fds: Mapping[int, int]) -> Process:
+        """Ask for a plan to be carried out, and return as soon as the request is on its way.
+
+        `fds` has a descriptor of this process for each of the plan's numbers. What goes wrong in
+        the child is raised by the returned process's `started`, `poll` or `wait`. Raises
+        SpawnerDied if the helper has gone."""
         control, helper = self._alive()
-        plan = request.plan()
-        message = request.encode(plan)
+        message = marshal.dumps(plan.message())
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        fds = [theirs.fileno(), *request.fds.values()]
+        passed = [theirs.fileno(), *fds.values()]
         memfd = -1
         try:
             if len(message) > _PACKET:
                 memfd = os.memfd_create("launch")
                 with open(memfd, "wb", closefd=False) as file:
                     file.write(message)
-                fds.insert(0, memfd)
+                passed.insert(0, memfd)
                 message = b"memfd"
-            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", passed))
             control.sendmsg([message], [rights], socket.MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError) as error:
             ours.close()
@@ -127,7 +134,7 @@ class Spawner:
             theirs.close()
             if memfd >= 0:
                 os.close(memfd)
-        return Process(request.argv, plan, ours)
+        return Process(plan, ours)
 
     def close(self) -> None:
         """End the helper. Processes that it started go on. Idempotent."""

@@ -1,4 +1,4 @@
-"""The documents: every relative link leads somewhere, and what stands in two of them is the same."""
+"""The documents: every relative link leads somewhere, and what stands in two is the same."""
 
 from __future__ import annotations
 

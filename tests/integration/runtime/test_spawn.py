@@ -24,7 +24,6 @@ from runtime import (
     SpawnError,
     StepFailed,
 )
-from runtime.operations import Chroot
 
 pytestmark = pytest.mark.root
 
@@ -86,7 +85,7 @@ def test_chroot_for_a_plain_process(spawner: Spawner, busybox: Image) -> None:
     status, out = read_all(
         spawner,
         argv=("sh", "-c", "cat /etc/passwd | wc -l"),
-        operations=(Chroot(str(busybox.layers[0])),),
+        root=str(busybox.layers[0]),
     )
     assert (status, out) == (0, "2\n")
 
@@ -133,7 +132,7 @@ def test_errors_come_typed(spawner: Spawner) -> None:
         process.started()
     assert caught.value.path == "/bin/no"
     with (
-        spawner.spawn(Request(argv=("/bin/true",), operations=(Chroot("/no"),))) as process,
+        spawner.spawn(Request(argv=("/bin/true",), root="/no")) as process,
         pytest.raises(StepFailed, match=r"chroot to /no.*ENOENT"),
     ):
         process.wait(30)
