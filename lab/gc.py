@@ -71,12 +71,16 @@ def _roots() -> list[Path]:
 
 def _cgroup_runs(cache: Path) -> Iterator[str]:
     """Runs that have a cgroup and no living owner, here or in another cache."""
+    from runtime.cgroups import CgroupLayout
+
     prefix = cgroup_of("")
     roots = _roots()
     if not roots:
         return
+    # All hierarchies: Docker and others that the lab starts make cgroups in more than it does.
+    every = [Path(root) for root in CgroupLayout.detect().roots]
     with locked(roots[0]):  # whoever makes a cgroup holds it until the new one is locked
-        names = {path.name for root in roots for path in root.glob(f"{prefix}*")}
+        names = {path.name for root in every for path in root.glob(f"{prefix}*")}
     for name in names:
         run = name.removeprefix(prefix)
         if not held(runs_dir(cache) / run / OWNER) and not _cgroup_held(run):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runtime.container import Container
     from runtime.errors import (
         CgroupError,
+        CompileFailed,
         ContainerError,
         ControllerMissing,
         ExecFailed,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         StartTimeout,
         StepFailed,
         StillAlive,
+        SystemdError,
     )
     from runtime.images import Image, ImageStore, Recipe
     from runtime.namespaces import Namespace
@@ -44,6 +46,7 @@ __all__ = [
     "Cgroup",
     "CgroupError",
     "CgroupLayout",
+    "CompileFailed",
     "Container",
     "ContainerError",
     "ContainerSpec",
@@ -68,6 +71,7 @@ __all__ = [
     "StartTimeout",
     "StepFailed",
     "StillAlive",
+    "SystemdError",
 ]
 
 _HOME = {

@@ -9,12 +9,14 @@
     │       └── ExecFailed       … and it was the exec itself
     ├── StillAlive               a stop ended and something is left: what, by name
     ├── CgroupError              a cgroup could not be made, written, emptied or removed
-    │   └── ControllerMissing    a limit was asked for that no mounted controller enforces
+    │   ├── ControllerMissing    a limit was asked for that no mounted controller enforces
+    │   └── SystemdError         systemd was to make the cgroup, and is not there or said no
     ├── ImageError
     │   ├── ImageNotFound        no such name or digest, and no recipe
     │   ├── LayerRefused         an archive that must not be unpacked: which member, why
     │   └── RecipeFailed         an image could not be built: tool missing, or its output
-    └── FloorError               the C floor could not be compiled
+    ├── CompileFailed            a C program of this package could not be compiled
+    └── FloorError               the C floor did not come up, or is not open
 
 A message says what was tried, on which object, what came back, and what the user can do.
 """
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CgroupError",
+    "CompileFailed",
     "ContainerError",
     "ControllerMissing",
     "ExecFailed",
@@ -44,6 +47,7 @@ __all__ = [
     "StartTimeout",
     "StepFailed",
     "StillAlive",
+    "SystemdError",
 ]
 
 
@@ -115,6 +119,15 @@ class ControllerMissing(CgroupError):
         )
 
 
+class SystemdError(CgroupError):
+    """systemd was to make or change a cgroup, and cannot be reached or said no."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        """The D-Bus error (``org.freedesktop.systemd1.NoSuchUnit``), or ""."""
+        super().__init__(f"systemd: {text}")
+
+
 class ImageError(ContainerError):
     """Something about an image."""
 
@@ -143,5 +156,9 @@ class RecipeFailed(ImageError):
     """An image could not be built from its recipe."""
 
 
+class CompileFailed(ContainerError):
+    """A C program of this package could not be compiled: no compiler, or what it said."""
+
+
 class FloorError(ContainerError):
-    """The C floor could not be compiled."""
+    """The C floor did not come up, or is not open."""

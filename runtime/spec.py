@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +13,10 @@ from typing import Any, Literal
 
 from runtime.capabilities import DEFAULT
 from runtime.engine import defaults
-from runtime.engine.plan import NAMESPACES
+from runtime.engine.namespaces import NAMESPACES
 from runtime.errors import SpecError
 from runtime.namespaces import Namespace
+from runtime.security.maps import own_maps
 from runtime.security.seccomp import default_profile
 from runtime.spawn.request import check_process, oci_process
 
@@ -22,7 +25,8 @@ __all__ = ["ContainerSpec", "Limits"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """Names are directory names, cgroup names and host names (64 bytes, sethostname(2))."""
 
-_POSSIBLE = Namespace.CONTAINER | Namespace.TIME
+_TTY = 5
+"""The group of terminals, as everywhere."""
 _NEEDED = Namespace.PID | Namespace.MOUNT
 
 
@@ -68,6 +72,10 @@ class ContainerSpec:
 
     mounts: tuple[Mapping[str, Any], ...] = ()
     """Further mounts, in OCI's shape: volumes by bind, tmpfs, …"""
+    uid_map: tuple[tuple[int, int, int], ...] = ()
+    """Of a USER namespace: (first id inside, first id outside, count) each. An ordinary user who
+    gives none gets `runtime.security.maps.own_maps`: himself as root inside."""
+    gid_map: tuple[tuple[int, int, int], ...] = ()
     seccomp: Mapping[str, Any] | Literal["default"] | None = "default"
     """OCI's `linux.seccomp`; "default" is `runtime.security.seccomp.default_profile`, None no
     filter."""
@@ -83,15 +91,33 @@ class ContainerSpec:
             raise SpecError("layers: at least one is needed, there is no root file system")
         if not self.state_dir.is_absolute():
             raise SpecError(f"state_dir: {self.state_dir} is not absolute")
-        if impossible := self.namespaces & ~_POSSIBLE:
-            raise SpecError(f"namespaces: {impossible!r} is not supported by this runtime yet")
         if self.namespaces & _NEEDED != _NEEDED:
             raise SpecError(
                 "namespaces: a container needs PID (its end is the end of PID 1) and MOUNT (its "
                 "mounts must not be the host's); use Request for a plain process"
             )
+        self._complete_maps()
         if self.loopback and not self.namespaces & Namespace.NET:
             raise SpecError("loopback: needs a NET namespace, this would touch the host's lo")
+
+    def _complete_maps(self) -> None:
+        if bool(self.uid_map) != bool(self.gid_map):
+            raise SpecError("uid_map, gid_map: give both or neither")
+        if not self.namespaces & Namespace.USER:
+            if self.uid_map:
+                raise SpecError("uid_map: needs a USER namespace")
+            if os.geteuid():
+                raise SpecError(
+                    "namespaces: an ordinary user needs USER among them, which brings the right "
+                    "to have the others"
+                )
+        elif not self.uid_map:
+            if not os.geteuid():
+                raise SpecError("uid_map: root has to say which users a USER namespace maps")
+            name = pwd.getpwuid(os.getuid()).pw_name
+            uids, gids = own_maps(os.geteuid(), os.getegid(), name)
+            object.__setattr__(self, "uid_map", uids)
+            object.__setattr__(self, "gid_map", gids)
 
     def config(self) -> dict[str, Any]:
         """The same as an OCI runtime configuration (OCI config.md), but for what it has no words
@@ -110,7 +136,7 @@ class ContainerSpec:
             "ociVersion": "1.2.0",
             "process": process,
             "root": {"path": str(self.rootfs)},
-            "mounts": [*_default_mounts(self.namespaces), *self.mounts],
+            "mounts": [*self._default_mounts(), *self.mounts],
             "linux": {
                 "namespaces": [
                     {"type": kind} for kind, flag in NAMESPACES.items() if self.namespaces & flag
@@ -121,11 +147,28 @@ class ContainerSpec:
         }
         if self.namespaces & Namespace.UTS:
             config["hostname"] = self.hostname or self.name
+        if self.uid_map:
+            linux = config["linux"]
+            for key, lines in (("uidMappings", self.uid_map), ("gidMappings", self.gid_map)):
+                linux[key] = [
+                    {"containerID": inside, "hostID": outside, "size": count}
+                    for inside, outside, count in lines
+                ]
         if self.seccomp == "default":
             config["linux"]["seccomp"] = _default_seccomp(self.capabilities)
         elif self.seccomp is not None:
             config["linux"]["seccomp"] = dict(self.seccomp)
         return config
+
+    def _default_mounts(self) -> tuple[dict[str, Any], ...]:
+        mounts = _default_mounts(self.namespaces)
+        terminals = any(first <= _TTY < first + count for first, _, count in self.gid_map)
+        if self.gid_map and not terminals:
+            mounts = tuple(
+                {**mount, "options": [each for each in mount["options"] if each != f"gid={_TTY}"]}
+                for mount in mounts
+            )
+        return mounts
 
     @property
     def upper_dir(self) -> Path:

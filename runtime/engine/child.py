@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     Pipe = tuple[int, int]
 
-__all__ = ["do", "is_gone", "passed", "prepare", "run", "tell"]
+__all__ = ["do", "is_gone", "passed", "prepare", "run", "sent", "tell"]
 
 _MAX_STEP = 1 << 15
 """Bytes of a step that a report may carry."""
@@ -87,10 +87,12 @@ def run(steps: Sequence[Step], report: int, fds: Sequence[int], parent: int, pip
     `pipe` brings the "+" of "wait_for_parent"."""
     _here.marks = {"clone": time.monotonic_ns()}
     _here.report, _here.fds, _here.parent, _here.pipe = report, fds, parent, pipe
+    status = 127
     try:
-        do(steps, "inside", report)
+        if do(steps, "inside", report):
+            status = 0  # a plan without a program
     finally:  # whatever happens, this copy must not go on as its parent
-        os._exit(127)
+        os._exit(status)
 
 
 def do(steps: Sequence[Step], where: str, report: int) -> bool:
@@ -115,8 +117,8 @@ def do(steps: Sequence[Step], where: str, report: int) -> bool:
 def _brief(step: Step) -> Step | None:
     """The step, for a listener that has no plan to look it up in (`wait_at`), and without what
     could be too much for a packet."""
-    if step[0] == "execute":
-        return ("execute", (), step[2][:1], {})
+    if step[0] in ("execute", "execute_at"):
+        return (step[0], (), step[2][:2], {})
     return step if len(dumps(step)) < _MAX_STEP else None
 
 
@@ -124,16 +126,21 @@ def prepare(steps: Sequence[Step]) -> None:
     """Load the modules of the rare steps among these. To be done before the clone: the child
     cannot import once it has left the host's root."""
     if any(step[0] not in STEPS for step in steps):
-        from runtime.engine import rare, streams
+        from runtime.engine import idmap, rare, streams
 
-        STEPS.update(rare.STEPS)
-        STEPS.update(streams.STEPS)
+        for module in (rare, streams, idmap):
+            STEPS.update(module.STEPS)
 
 
 def passed(number: int) -> int:
     """The descriptor that a plan means: its number, as it is in the process that cloned; or, below
     -1, one of those that came with the plan: -2 is the last, -3 the one before it."""
     return number if number >= 0 else _here.fds[number + 1]
+
+
+def sent(index: int) -> int:
+    """The descriptor that will be passed on at this place of the plan's numbers."""
+    return _here.fds[index]
 
 
 def mark(name: str) -> None:
@@ -215,6 +222,13 @@ def _clear_of(fd: int, targets: Sequence[int]) -> int:
     return fd
 
 
+def execute_at(number: int, argv: tuple[str, ...], env: dict[str, str]) -> None:
+    """Execute the program that a descriptor is open on (execveat(2)); see `passed`."""
+    _here.marks["exec"] = time.monotonic_ns()
+    tell(_here.report, b"M", _here.marks)
+    os.execve(passed(number), argv, env)
+
+
 def execute(candidates: Sequence[str], argv: tuple[str, ...], env: dict[str, str]) -> None:
     """Try the places where the program may be, as execvp(3) does: a missing one is passed over,
     any other failure counts, and among failures EACCES says more than ENOENT."""
@@ -237,6 +251,7 @@ STEPS.update(
         "descriptors": descriptors,
         "die_with_parent": die_with_parent,
         "execute": execute,
+        "execute_at": execute_at,
         "find_program": find_program,
         "mark": mark,
         "meet": meet,

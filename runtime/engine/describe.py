@@ -29,7 +29,8 @@ from runtime.engine.constants import (
     PR_SET_KEEPCAPS,
     PR_SET_NO_NEW_PRIVS,
 )
-from runtime.engine.plan import NAMESPACES, Plan
+from runtime.engine.namespaces import NAMESPACES
+from runtime.engine.plan import Plan
 from runtime.engine.process import RLIMITS
 from runtime.engine.steps import Step
 from runtime.errors import ExecFailed, SpawnError, StepFailed
@@ -138,6 +139,14 @@ _WORDS: dict[str, Callable[..., str]] = {
     "drop_bounding": lambda keep: f"reduce the bounding set to {_count(keep)}",
     "enter_root": lambda rootfs: f"enter {rootfs} for a while",
     "execute": lambda candidates, argv, env: f"execute {argv[0]}",
+    "execute_at": lambda number, argv, env: f"execute the init for {argv[1]}",
+    "hold_userns": lambda name, uids, gids: f"make a user namespace for {name} mounts",
+    "hold_userns_at": lambda name, path: f"open the user namespace {path}",
+    "idmap": lambda name, *_: f"map the owners of mount {name}",
+    "stack_root": lambda place: f"put the new root on {place}",
+    "take_overlay": lambda lowers, *_: (
+        _overlay("the new root", len(lowers)) + " with mapped owners"
+    ),
     "fail": lambda number, step: describe(step),
     "find_program": lambda candidates, program: f"find the program {program}",
     "hook": lambda kind, path, *_: f"run the {kind} hook {path}",
@@ -158,8 +167,9 @@ _WORDS: dict[str, Callable[..., str]] = {
     ),
     "mount_overlay": lambda target, lowers, options: _overlay(target, len(lowers)),
     "mount_point": lambda path, *_: f"make directory {path}",
+    "open_label": lambda module: f"use the security module {module}",
     "open_terminal": lambda *_: "open a terminal",
-    "own_streams": lambda uid: f"give the standard streams to user {uid}",
+    "own_streams": lambda uid, *_: f"give the standard streams to user {uid}",
     "move_root": lambda: "move the new root over the old one",
     "personality": lambda persona: f"set personality {persona:#x}",
     "pivot": lambda *_: "pivot into the new root and detach the old one",
@@ -170,7 +180,9 @@ _WORDS: dict[str, Callable[..., str]] = {
     ),
     "raise_ambient": lambda numbers: f"make {len(numbers)} capabilities ambient",
     "read_only": lambda path: f"make {path} read-only",
+    "remove_tree": lambda path: f"remove {path}",
     "root_attributes": lambda set_, *_: "make the root " + ("read-only" if set_ else "propagate"),
+    "sched_setaffinity": lambda pid, numbers: f"run on CPUs {', '.join(map(str, numbers))}",
     "sched_setattr": lambda policy, *_: f"set scheduling policy {policy}",
     "seccomp": lambda program, flags: f"load a seccomp filter of {len(program) // 8} instructions",
     "setdomainname": lambda name: f"set domain name {name}",
@@ -187,6 +199,7 @@ _WORDS: dict[str, Callable[..., str]] = {
     "wait_for_parent": lambda: "wait for the parent's part",
     "work_in": lambda path: f"change directory to {path}",
     "write": _write,
+    "write_label": lambda module, label: f"label the program {label!r} for {module}",
 }
 
 _ADVICE = {
@@ -196,10 +209,15 @@ _ADVICE = {
     "find_program": "is it in the image, on PATH, and executable?",
     "mount_at": "is a link or a file in the image's way?",
     "mount_point": "the image has a link or a file where a directory must be",
+    "open_label": "this kernel does not have it: leave the label out",
     "open_terminal": "does the configuration mount a new devpts on /dev/pts?",
     "overlay": (
         "the upper layer cannot lie on another overlay or a network file system: put the state "
         "directory on a disk or a tmpfs; dmesg has the kernel's reason"
+    ),
+    "idmap": "the file system must know ID-mapped mounts: ext4, xfs, btrfs, tmpfs (Linux 6.3), …",
+    "take_overlay": (
+        "layers need a file system with ID-mapped mounts (ext4, xfs, btrfs, …), and Linux 6.7"
     ),
     "take": "is the source there, for this user?",
 }

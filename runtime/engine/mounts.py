@@ -26,6 +26,7 @@ from runtime.engine.constants import (
     MS_STRICTATIME,
     MS_UNBINDABLE,
 )
+from runtime.engine.namespaces import map_of
 from runtime.errors import SpecError
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from runtime.engine.namespaces import Map
     from runtime.engine.steps import Step
 
 __all__ = ["MOUNT_OPTIONS", "PROPAGATION", "Options", "mount_steps", "parse_options"]
@@ -218,13 +220,19 @@ def _attributes(flags: int) -> int:
 
 
 def mount_steps(
-    mounts: Sequence[dict[str, Any]], *, label: str = "", where: str = "mounts"
+    mounts: Sequence[dict[str, Any]],
+    *,
+    label: str = "",
+    maps: tuple[Map, Map] | str | None = None,
+    where: str = "mounts",
 ) -> tuple[list[Step], list[Step]]:
     """Steps for while the host is in sight, and steps for the container's root, in order.
 
+    `maps` are those of the container's user namespace, or its path if it is joined.
     Raises SpecError with the place in the configuration."""
     before: list[Step] = []
     after: list[Step] = []
+    userns = _Userns(maps)
     fresh: list[str] = []
     """Where a new, empty file system has just been mounted."""
     for number, mount in enumerate(mounts):
@@ -235,8 +243,11 @@ def mount_steps(
         if options.bind or kind == "bind":
             name = f"{number} {target}"
             before += _taken(name, mount, options, about)
+            before += userns.steps(name, mount, options, about)
             after.append(("attach", name, target, target in _MAY_BE_ON_PROC))
             continue
+        if options.idmap or mount.get("uidMappings"):
+            raise SpecError(f"{about}: only a bind mount's owners can be mapped")
         data = list(options.data)
         if label and kind in ("tmpfs", "mqueue", "devpts", "shm"):
             data.append(f'context="{label}"')
@@ -253,6 +264,36 @@ def mount_steps(
         if options.propagation:
             after.append(("mount", None, target, None, options.propagation, None))
     return before, after
+
+
+class _Userns:
+    """The user namespaces that ID-mapped mounts are made with, each held once."""
+
+    def __init__(self, maps: tuple[Map, Map] | str | None) -> None:
+        self._own = maps
+        self._names: dict[object, str] = {}
+
+    def steps(self, name: str, mount: dict[str, Any], options: Options, about: str) -> list[Step]:
+        """OCI config.md, "Linux mount options", `idmap`; the mount's own maps come first."""
+        given = [key for key in ("uidMappings", "gidMappings") if mount.get(key)]
+        if not options.idmap and not given:
+            return []
+        if len(given) == 1:
+            raise SpecError(f"{about}: uidMappings and gidMappings go together")
+        maps: object = self._own
+        if given:
+            maps = tuple(map_of(mount[key], f"{about}.{key}") for key in given)
+        if maps is None:
+            raise SpecError(f"{about}: {options.idmap} needs uidMappings, or a user namespace")
+        steps: list[Step] = []
+        if maps not in self._names:
+            self._names[maps] = f"user namespace {len(self._names)}"
+            hold = ("hold_userns_at", self._names[maps], maps)
+            if isinstance(maps, tuple):
+                hold = ("hold_userns", self._names[maps], *maps)
+            steps.append(hold)
+        steps.append(("idmap", name, self._names[maps], options.idmap == "ridmap"))
+        return steps
 
 
 def _target(destination: str, about: str) -> str:

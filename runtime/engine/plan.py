@@ -7,18 +7,24 @@
 
 from __future__ import annotations
 
-from runtime.engine.constants import (
-    CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    CLONE_NEWTIME,
-    CLONE_NEWUSER,
-    CLONE_NEWUTS,
+from runtime.engine.constants import CLONE_NEWNET, CLONE_NEWUSER, CLOSE_RANGE_CLOEXEC
+from runtime.engine.hooks import Hooks
+from runtime.engine.namespaces import (
+    NAMESPACES,
+    map_of,
+    namespaces_of,
+    sort_out,
+    sysctl_path,
+    without_groups,
 )
-from runtime.engine.process import execute_step, identity_steps, limit_steps
-from runtime.engine.rootfs import confine_steps, enter_steps, inside_steps, overlay_step
+from runtime.engine.process import (
+    cpus,
+    execute_step,
+    identity_steps,
+    label_steps,
+    limit_steps,
+)
+from runtime.engine.rootfs import confine_steps, root_steps
 from runtime.errors import SpecError
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Protocol
 
+    from runtime.engine.namespaces import Map
     from runtime.engine.rootfs import Overlay
     from runtime.engine.steps import Step
 
@@ -38,20 +45,9 @@ if TYPE_CHECKING:
         def join(self) -> Sequence[str]: ...
 
 
-__all__ = ["NAMESPACES", "Plan", "container_plan", "exec_plan", "namespaces_of", "process_plan"]
+__all__ = ["Plan", "container_plan", "exec_plan", "process_plan", "removal_plan"]
 
-NAMESPACES = {
-    "user": CLONE_NEWUSER,
-    "pid": CLONE_NEWPID,
-    "ipc": CLONE_NEWIPC,
-    "uts": CLONE_NEWUTS,
-    "network": CLONE_NEWNET,
-    "cgroup": CLONE_NEWCGROUP,
-    "time": CLONE_NEWTIME,
-    "mount": CLONE_NEWNS,
-}
-"""OCI's names, in the order of joining: the user namespace first, because it brings the rights for
-the others, and the mount namespace last, because the others' paths are the host's."""
+_LAST_FD = 0xFFFFFFFF
 
 
 class Plan:
@@ -70,7 +66,7 @@ class Plan:
         """The cgroup that the child is cloned into (CLONE_INTO_CGROUP)."""
         self.writes: list[tuple[str, str]] = []
         """Path and text of files that the parent writes for the child, "{pid}" being its id."""
-        self.maps: tuple[object, ...] | None = None
+        self.maps: tuple[Any, ...] | None = None
         """Of a new user namespace; see `runtime.security.maps.write_maps`."""
         self.steps: list[Step] = []
         """What the child does, the exec included."""
@@ -90,24 +86,6 @@ class Plan:
         steps[number] = ("fail", errno, steps[number])
         setattr(copy, "steps" if where == "inside" else "outside", steps)
         return copy
-
-
-def namespaces_of(config: dict[str, Any]) -> dict[str, str | None]:
-    """Kind → path to join, or None for a new one; what is absent is the parent's.
-
-    Raises SpecError for unknown kinds, duplicates and relative paths."""
-    found: dict[str, str | None] = {}
-    for number, entry in enumerate((config.get("linux") or {}).get("namespaces") or ()):
-        kind, path = entry.get("type"), entry.get("path") or None
-        where = f"linux.namespaces[{number}]"
-        if kind not in NAMESPACES:
-            raise SpecError(f"{where}.type: {kind!r} is none of {', '.join(NAMESPACES)}")
-        if kind in found:
-            raise SpecError(f"{where}.type: a second {kind!r}")
-        if path is not None and not path.startswith("/"):
-            raise SpecError(f"{where}.path: {path!r} is not absolute")
-        found[kind] = path
-    return found
 
 
 def container_plan(
@@ -130,6 +108,7 @@ def container_plan(
     gate: int = -1,
     terminal: int = -1,
     own_streams: bool = False,
+    init: int = -1,
 ) -> Plan:
     """A new container.
 
@@ -143,101 +122,157 @@ def container_plan(
     get as standard input, before and after the process id. After "start" the child waits at
     `gate`, a listening socket, for another process to let it go; `terminal` is a socket that it
     sends the master of a new terminal through; with `own_streams` its user becomes the owner of
-    its standard streams. Raises SpecError with the place in the configuration."""
+    its standard streams; `init` is a program that becomes PID 1 and gets the process's arguments as
+    its own. Descriptors are numbers of the process that clones, or those that come with the plan
+    after `fds`: -2 is the last, -3 the one before it.
+
+    Raises SpecError with the place in the configuration."""
     process = config.get("process") or {}
     linux = config.get("linux") or {}
+    spaces = _checked(config, linux)
+    execute = execute_step(process)
+    plan = Plan(execute[2])
+    steps = plan.steps
+    plan.clone, plan.outside, joins = sort_out(config, spaces)
+    # What a new user namespace has no right to see or to mount, a stage prepares.
+    by_stage = plan.clone & CLONE_NEWUSER != 0 and not rootless
+    steps += [*joins, *_first(close_from)]
+    if plan.clone & CLONE_NEWUSER:
+        _map(plan, linux, rootless)
+    _belong(plan, process, cgroup, spaces, by_stage or bool(plan.outside))
+    _uts(config, spaces, steps)
+    if loopback and plan.clone & CLONE_NEWNET:
+        steps.append(("loopback_up",))
+    if persona := linux.get("personality"):
+        steps.append(("personality", _persona(persona)))
+    before, label = label_steps(process)
+    steps += before
+    hooks = Hooks(config, hook_state)
+    if spaces["mount"] is None:
+        outside, root = root_steps(
+            config,
+            rootfs,
+            overlay=overlay,
+            maps=plan.maps[:2] if plan.maps else spaces.get("user"),
+            by_stage=by_stage,
+            rootless=rootless,
+            no_pivot=no_pivot,
+            hooks=hooks,
+        )
+        plan.outside += outside
+        steps += [*root, *_confined(config, spaces, make_cwd)]
+    steps.append(("mark", "mounts"))
+    last = _identity(
+        plan,
+        process,
+        linux,
+        label,
+        (fds, terminal, own_streams, spaces["mount"] is None),
+        filter_=filter_,
+        available=-1 if "user" in spaces else available,
+        rootless=rootless,
+    )
+    waits: list[Step] = []
+    if wait_for_start or init != -1:
+        # It can still be said why the program will not run.
+        waits.append(("find_program", execute[1], execute[2][0]))
+    if wait_for_start:
+        waits.append(("meet", "start"))
+    if gate != -1:
+        waits.append(("wait_at", gate))
+    waits += hooks.steps("startContainer")
+    if init != -1:
+        execute = ("execute_at", init, ("init", *execute[2]), execute[3])
+    _finish(steps, process, fds, waits, last, die_with_parent)
+    steps.append(execute)
+    return plan
+
+
+def _checked(config: dict[str, Any], linux: dict[str, Any]) -> dict[str, str | None]:
+    """The namespaces, of a configuration that asks for nothing that cannot be."""
+    for key in ("intelRdt", "memoryPolicy", "netDevices"):
+        if linux.get(key):
+            raise SpecError(f"linux.{key}: this runtime does not have it")
     spaces = namespaces_of(config)
     if "mount" not in spaces:
         raise SpecError(
             "linux.namespaces: a container needs a mount namespace, or its mounts were the host's"
         )
-    execute = execute_step(process)
-    plan = Plan(execute[2])
-    steps = plan.steps
-    new_user = "user" in spaces and spaces["user"] is None
-    _namespaces(plan, config, spaces, new_user)
-    steps.append(("setsid",))
+    return spaces
+
+
+def _first(close_from: int) -> list[Step]:
+    steps: list[Step] = [("setsid",)]
     if close_from:
-        steps.append(("close_on_exec", close_from, 0xFFFFFFFF, 4))
-    if new_user:
-        _map(plan, linux, rootless)
-    _belong(plan, process, cgroup, spaces, new_user)
-    _uts(config, spaces, steps)
-    if loopback and "network" in spaces and spaces["network"] is None:
-        steps.append(("loopback_up",))
-    hooks = _Hooks(config.get("hooks") or {}, hook_state)
-    if spaces["mount"] is None:
-        _root(plan, config, rootfs, overlay, hooks, rootless, no_pivot, make_cwd)
-    steps.append(("mark", "mounts"))
-    steps += limit_steps(process)
-    last = _streams(process, terminal, own_streams, steps, console=spaces["mount"] is None)
+        steps.append(("close_on_exec", close_from, _LAST_FD, CLOSE_RANGE_CLOEXEC))
+    return steps
+
+
+def _confined(config: dict[str, Any], spaces: dict[str, str | None], make_cwd: bool) -> list[Step]:
+    """What comes between the mounts and their being read-only, and that."""
+    steps: list[Step] = []
+    for name, value in sorted(((config.get("linux") or {}).get("sysctl") or {}).items()):
+        steps.append(("write", sysctl_path(name, spaces), value))
+    cwd = config["process"].get("cwd") or "/"
+    if make_cwd and cwd != "/":
+        steps.append(("make_directory", cwd))
+    return steps + confine_steps(config)
+
+
+def _identity(
+    plan: Plan,
+    process: dict[str, Any],
+    linux: dict[str, Any],
+    label: list[Step],
+    streams: tuple[Sequence[int], int, bool, bool],
+    *,
+    filter_: tuple[bytes, int] | None,
+    available: int,
+    rootless: bool,
+) -> list[Step]:
+    """Limits, standard streams and rights; returned is what has to come last."""
+    plan.steps += limit_steps(process)
+    last = _streams(process, *streams, plan.steps)
     now, final = identity_steps(
         process,
-        available=available if not spaces.keys() & {"user"} else -1,
+        available=available,
         filter_=filter_,
-        set_groups=not rootless,
+        set_groups=not without_groups(linux, rootless),
         warnings=plan.warnings,
     )
-    steps += now
-    waits: list[Step] = []
-    if wait_for_start:
-        waits += [("find_program", execute[1], execute[2][0]), ("meet", "start")]
-    if gate >= 0:
-        waits.append(("wait_at", gate))
-    waits += hooks.steps("startContainer")
-    _finish(steps, process, fds, waits, last + final, die_with_parent)
-    steps.append(execute)
-    return plan
+    plan.steps += label + now
+    return last + final
+
+
+def _persona(persona: dict[str, Any]) -> int:
+    """OCI config-linux.md, "Personality": what uname(2) says, and no flags yet."""
+    domain = persona.get("domain")
+    if domain not in ("LINUX", "LINUX32"):
+        raise SpecError(f"linux.personality.domain: {domain!r} is neither LINUX nor LINUX32")
+    if persona.get("flags"):
+        raise SpecError("linux.personality.flags: the specification has none yet")
+    return 8 if domain == "LINUX32" else 0
 
 
 def _streams(
-    process: dict[str, Any], terminal: int, own: bool, steps: list[Step], *, console: bool
+    process: dict[str, Any],
+    fds: Sequence[int],
+    terminal: int,
+    own: bool,
+    console: bool,
+    steps: list[Step],
 ) -> list[Step]:
     """The standard streams: what is done while the rights are there; and, returned, what is done
     at the end, when nothing is to be said on the old ones any more."""
     uid = (process.get("user") or {}).get("uid", 0)
-    if terminal >= 0:
+    if terminal != -1:
         size = process.get("consoleSize") or {}
         rows, columns = size.get("height", 0), size.get("width", 0)
         steps.append(("open_terminal", terminal, rows, columns, uid, console))
         return [("use_terminal",)]
     if own and uid:
-        steps.append(("own_streams", uid))
+        steps.append(("own_streams", uid, tuple(fds)))
     return []
-
-
-def _namespaces(
-    plan: Plan, config: dict[str, Any], spaces: dict[str, str | None], new_user: bool
-) -> None:
-    """Which are made by the clone and which are joined, by whom.
-
-    The child joins by itself, unless it cannot: setns into a PID namespace is for children to
-    come (pid_namespaces(7)), new namespaces shall belong to the user namespace that was joined,
-    and from within a new one there is no right to join any. Then a stage joins before the clone.
-    """
-    joined = [kind for kind in NAMESPACES if spaces.get(kind)]
-    if new_user and "mount" in joined:
-        raise SpecError("linux.namespaces: a new user namespace has no rights in a joined mount's")
-    by_stage = bool({"pid", "user", "mount"} & {*joined}) or (new_user and bool(joined))
-    offsets = (config.get("linux") or {}).get("timeOffsets") or {}
-    joins: list[Step] = [("join", spaces[kind], NAMESPACES[kind]) for kind in joined]
-    if by_stage:
-        plan.outside += joins
-    else:
-        plan.steps += joins
-    for kind, path in spaces.items():
-        if path is None and kind != "cgroup" and not (kind == "time" and offsets):
-            plan.clone |= NAMESPACES[kind]
-    if offsets:
-        if "time" not in spaces or spaces["time"]:
-            raise SpecError("linux.timeOffsets: need a new time namespace")
-        # They can be set only while nobody is in it yet (time_namespaces(7)).
-        lines = [
-            f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}"
-            for clock, offset in sorted(offsets.items())
-        ]
-        plan.outside.append(("unshare", CLONE_NEWTIME))
-        plan.outside += [("write", "/proc/self/timens_offsets", line) for line in lines]
 
 
 def _belong(
@@ -245,19 +280,19 @@ def _belong(
     process: dict[str, Any],
     cgroup: Group | None,
     spaces: dict[str, str | None],
-    new_user: bool,
+    by_stage: bool,
 ) -> None:
     """Cgroup and OOM score: first, so that nothing that follows is charged to another cgroup."""
     joins = [f"{directory}/cgroup.procs" for directory in (cgroup.join if cgroup else ())]
     into = cgroup.into if cgroup else None
     scores = [] if process.get("oomScoreAdj") is None else [str(process["oomScoreAdj"])]
-    if plan.outside:
+    if by_stage:
         # What the stage is in, the child is born in; later the stage sees other paths.
         joins = [f"{into}/cgroup.procs", *joins] if into else joins
         first: list[Step] = [("write", path, "0") for path in joins]
         first += [("write", "/proc/self/oom_score_adj", score) for score in scores]
         plan.outside[:0] = first
-    elif new_user:
+    elif plan.maps:
         # The child has no right to these files.
         plan.into = into or ""
         plan.writes += [(path, "{pid}") for path in joins]
@@ -273,16 +308,8 @@ def _belong(
 def _map(plan: Plan, linux: dict[str, Any], rootless: bool) -> None:
     """The maps of a new user namespace, and to become its root: nobody is mapped to the one that
     made it, and what such a one makes has no owner."""
-    for name in ("uidMappings", "gidMappings"):
-        if not linux.get(name):
-            raise SpecError(f"linux.{name}: a new user namespace needs one")
-    plan.maps = (
-        *(
-            tuple((entry["containerID"], entry["hostID"], entry["size"]) for entry in linux[name])
-            for name in ("uidMappings", "gidMappings")
-        ),
-        rootless,
-    )
+    uids, gids = (map_of(linux.get(key), f"linux.{key}") for key in ("uidMappings", "gidMappings"))
+    plan.maps = (uids, gids, rootless)
     plan.steps += [("wait_for_parent",), ("setids", 0, 0, None)]
 
 
@@ -292,103 +319,6 @@ def _uts(config: dict[str, Any], spaces: dict[str, str | None], steps: list[Step
             if "uts" not in spaces:
                 raise SpecError(f"{key}: needs a uts namespace, or it would rename the host")
             steps.append((step, name))
-
-
-def _root(
-    plan: Plan,
-    config: dict[str, Any],
-    rootfs: str,
-    overlay: Overlay | None,
-    hooks: _Hooks,
-    rootless: bool,
-    no_pivot: bool,
-    make_cwd: bool,
-) -> None:
-    """From the host's mounts, copied into a new namespace, to the container's own root.
-
-    The pivot comes as early as it can: whatever a hostile image has at /proc or /dev, a link to
-    the host's is from then on a link within the container. Only with hooks that are to see both
-    the mounts and the host is it put off, and until then the root is changed back and forth."""
-    steps, in_userns = plan.steps, "user" in namespaces_of(config)
-    mounted = None if overlay is None else overlay_step(rootfs, overlay, userxattr=rootless)
-    steps += enter_steps(config.get("linux") or {}, rootfs, mounted)
-    before, inside = inside_steps(config, bind_devices=in_userns, warnings=plan.warnings)
-    steps += before
-    shared = "shared" in ((config.get("linux") or {}).get("rootfsPropagation") or "")
-    pivot: list[Step] = [("chdir", rootfs), ("move_root",) if no_pivot else ("pivot", shared)]
-    outside_hooks = hooks.has("prestart") or hooks.has("createRuntime")
-    if outside_hooks or hooks.has("createContainer"):
-        steps += [("enter_root", rootfs), *inside, ("leave_root",)]
-        if outside_hooks:
-            steps.append(("meet", "createRuntime"))
-        steps += hooks.steps("createContainer")
-        steps += pivot
-    else:
-        steps += [*pivot, *inside]
-    for name, value in sorted(((config.get("linux") or {}).get("sysctl") or {}).items()):
-        steps.append(("write", _sysctl(name, plan, config), value))
-    cwd = (config.get("process") or {}).get("cwd") or "/"
-    if make_cwd and cwd != "/":
-        steps.append(("make_directory", cwd))
-    steps += confine_steps(config)
-
-
-_SYSCTLS = {
-    "network": ("net.",),
-    "ipc": (
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-        "fs.mqueue.",
-    ),
-    "uts": ("kernel.domainname", "kernel.hostname"),
-    "user": ("user.",),
-}
-"""Which of them are a namespace's own; all others are the host's, and refused."""
-
-
-def _sysctl(name: str, plan: Plan, config: dict[str, Any]) -> str:
-    name = name.replace("/", ".") if "." not in name.partition("/")[0] else name
-    where = f"linux.sysctl[{name!r}]"
-    for kind, prefixes in _SYSCTLS.items():
-        if any(name == each or (each[-1] == "." and name.startswith(each)) for each in prefixes):
-            if kind not in namespaces_of(config):
-                raise SpecError(f"{where}: needs a {kind} namespace, or it would be the host's")
-            if ".." in name:
-                raise SpecError(f"{where}: no such name")
-            # "/" and "." change places, as in sysctl(8): an interface's name can have a dot.
-            return "/proc/sys/" + name.translate({46: "/", 47: "."})
-    raise SpecError(f"{where}: not of a namespace; it would change the host")
-
-
-class _Hooks:
-    """The hooks that the child executes itself (OCI config.md, "POSIX-platform Hooks")."""
-
-    def __init__(self, hooks: dict[str, Any], state: tuple[str, str]) -> None:
-        self._hooks = hooks
-        self._state = state
-
-    def has(self, kind: str) -> bool:
-        return bool(self._hooks.get(kind))
-
-    def steps(self, kind: str) -> list[Step]:
-        return [
-            (
-                "hook",
-                kind,
-                hook["path"],
-                tuple(hook.get("args") or (hook["path"],)),
-                tuple(hook.get("env") or ()),
-                hook.get("timeout") or 0,
-                *self._state,
-            )
-            for hook in self._hooks.get(kind) or ()
-        ]
 
 
 def _finish(
@@ -439,24 +369,31 @@ def exec_plan(
         ]
     if process.get("oomScoreAdj") is not None:
         plan.outside.append(("write", "/proc/self/oom_score_adj", str(process["oomScoreAdj"])))
+    affinity = process.get("execCPUAffinity") or {}
+    if affinity.get("initial"):
+        numbers = cpus(affinity["initial"], "process.execCPUAffinity.initial")
+        plan.outside.append(("sched_setaffinity", 0, numbers))
+    before, label = label_steps(process)
+    plan.outside += before
     plan.outside.append(("join_process", pid, sum(NAMESPACES[kind] for kind in spaces)))
     steps = plan.steps
-    steps.append(("setsid",))
-    if close_from:
-        steps.append(("close_on_exec", close_from, 0xFFFFFFFF, 4))
+    steps += _first(close_from)
     if "user" in spaces:
         steps.append(("setids", 0, 0, None))
-    steps += limit_steps(process)
-    last = _streams(process, terminal, own_streams, steps, console=False)
-    now, final = identity_steps(
+    last = _identity(
+        plan,
         process,
-        available=available if "user" not in spaces else -1,
+        config.get("linux") or {},
+        label,
+        (fds, terminal, own_streams, False),
         filter_=filter_,
-        set_groups=not rootless,
-        warnings=plan.warnings,
+        available=-1 if "user" in spaces else available,
+        rootless=rootless,
     )
-    steps += now
-    _finish(steps, process, fds, [], last + final, die_with_parent)
+    if affinity.get("final"):
+        numbers = cpus(affinity["final"], "process.execCPUAffinity.final")
+        steps.append(("sched_setaffinity", 0, numbers))
+    _finish(steps, process, fds, [], last, die_with_parent)
     steps.append(execute)
     return plan
 
@@ -493,4 +430,14 @@ def process_plan(
         plan.steps.append(("setids", user.get("uid", 0), user.get("gid", 0), groups))
     _finish(plan.steps, process, fds, [], last, die_with_parent)
     plan.steps.append(execute)
+    return plan
+
+
+def removal_plan(path: str, uids: Map, gids: Map, *, rootless: bool) -> Plan:
+    """Remove a directory whose content belongs to the users of a user namespace, which an
+    ordinary user may not do from outside. It executes nothing."""
+    plan = Plan(("remove", path))
+    plan.clone = CLONE_NEWUSER
+    plan.maps = (uids, gids, rootless)
+    plan.steps += [("wait_for_parent",), ("setids", 0, 0, None), ("remove_tree", path)]
     return plan

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
     from runtime.engine.steps import Step
 
-__all__ = ["DEFAULT_PATH", "RLIMITS", "candidates", "execute_step", "identity_steps", "limit_steps"]
+__all__ = [
+    "DEFAULT_PATH",
+    "RLIMITS",
+    "candidates",
+    "cpus",
+    "execute_step",
+    "identity_steps",
+    "label_steps",
+    "limit_steps",
+]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where a program without a slash is looked for if the environment has no PATH."""
@@ -111,6 +120,31 @@ def limit_steps(process: dict[str, Any], where: str = "process") -> list[Step]:
         class_ = _choice(_IO_CLASSES, priority.get("class"), f"{where}.ioPriority.class")
         steps.append(("ioprio_set", class_, priority.get("priority", 0)))
     return steps
+
+
+def label_steps(process: dict[str, Any], where: str = "process") -> tuple[list[Step], list[Step]]:
+    """What security modules call the program that will be executed. Their files have to be opened
+    where the host's /proc is, and written where no other program will be executed before."""
+    before: list[Step] = []
+    after: list[Step] = []
+    for module, key in (("apparmor", "apparmorProfile"), ("selinux", "selinuxLabel")):
+        if label := process.get(key):
+            if "\0" in label or "\n" in label:
+                raise SpecError(f"{where}.{key}: {label!r} is no label")
+            before.append(("open_label", module))
+            after.append(("write_label", module, label))
+    return before, after
+
+
+def cpus(text: str, where: str) -> tuple[int, ...]:
+    """The numbers of a list such as `0-3,7`."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise SpecError(f"{where}: {text!r} is no list of CPUs such as 0-3,7")
+        found.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))
 
 
 def identity_steps(

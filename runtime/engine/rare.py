@@ -26,6 +26,33 @@ def fail(number: int, step: object) -> None:
     raise OSError(number, os.strerror(number), "injected")
 
 
+_LABELS = {
+    "apparmor": ("/sys/module/apparmor/parameters/enabled", "Y", "attr/apparmor/exec"),
+    "selinux": ("/proc/filesystems", "selinuxfs", "attr/exec"),
+}
+
+
+def open_label(module: str) -> None:
+    """Hold the file that takes the label of the next exec, if this kernel has the module."""
+    switch, word, name = _LABELS[module]
+    try:
+        with open(switch) as file:
+            there = word in file.read()
+    except FileNotFoundError:
+        there = False
+    if not there:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), module)
+    # The writer must be the thread itself, and it is the only one (proc_pid_attr(5)).
+    held[module] = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+
+
+def write_label(module: str, label: str) -> None:
+    """What the next exec shall run as."""
+    fd = held.pop(module)
+    os.write(fd, (f"exec {label}" if module == "apparmor" else label).encode())
+    os.close(fd)
+
+
 def private_parent(rootfs: str) -> None:
     """Make the mount that `rootfs` is on private: pivot_root(2) takes no other parent. All others
     stay as they are, the host's peers."""
@@ -120,6 +147,28 @@ def _copy(source: int, target: int) -> None:
         os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
 
 
+def remove_tree(path: str) -> None:
+    """Remove a directory and all below it, as the root of a user namespace whose users own it. No
+    link is followed."""
+    above = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _remove(above, os.path.basename(path))
+    finally:
+        os.close(above)
+
+
+def _remove(above: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=above)
+    except IsADirectoryError:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=above)
+        for entry in os.listdir(fd):
+            _remove(fd, entry)
+        os.close(fd)
+        os.rmdir(name, dir_fd=above)
+
+
 def hook(
     kind: str,
     path: str,
@@ -164,8 +213,12 @@ STEPS: dict[str, Callable[..., object]] = {
     "ioprio_set": syscalls.ioprio_set,
     "leave_root": leave_root,
     "make_directory": make_directory,
+    "open_label": open_label,
     "personality": syscalls.personality,
     "private_parent": private_parent,
+    "remove_tree": remove_tree,
+    "sched_setaffinity": os.sched_setaffinity,
     "sched_setattr": syscalls.sched_setattr,
     "setdomainname": syscalls.setdomainname,
+    "write_label": write_label,
 }

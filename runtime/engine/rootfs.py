@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from runtime.engine.hooks import Hooks
+    from runtime.engine.namespaces import Map
     from runtime.engine.steps import Step
 
     Overlay = tuple[Sequence[str], str | None, str | None]
 
-__all__ = ["DEVICES", "confine_steps", "enter_steps", "inside_steps", "overlay_step"]
+__all__ = ["DEVICES", "confine_steps", "overlay_step", "root_steps"]
 
 _CHARACTER = 0o020000
 _KINDS = {"c": _CHARACTER, "u": _CHARACTER, "b": 0o060000, "p": 0o010000}
@@ -53,13 +55,52 @@ _PAGE = 4096
 """mount(2) copies at most one page of options, the terminating zero included."""
 
 
-def overlay_step(target: str, overlay: Overlay, *, userxattr: bool = False) -> Step:
-    """An overlay of read-only layers, lowest first, with a writable one on top where there is an
-    upper and a work directory (Documentation/filesystems/overlayfs.rst).
+def root_steps(
+    config: dict[str, Any],
+    rootfs: str,
+    *,
+    overlay: Overlay | None,
+    maps: tuple[Map, Map] | str | None,
+    by_stage: bool,
+    rootless: bool,
+    no_pivot: bool,
+    hooks: Hooks,
+) -> tuple[list[Step], list[Step]]:
+    """From the host's mounts, copied into a new namespace, to the container's own root: steps of
+    the stage (only with `by_stage`) and of the child. `maps` are those of the container's user
+    namespace, or its path if it is joined.
 
-    Volatile: nothing of a container's upper layer has to survive a crash of the host, and without
-    it every unmount would wait for a sync of the disk below. One mount(2) if the options fit in a
-    page, else the new mount API."""
+    The pivot comes as early as it can: whatever a hostile image has at /proc or /dev, a link to
+    the host's is from then on a link within the container. Only with hooks that are to see both
+    the mounts and the host is it put off, and until then the root is changed back and forth."""
+    linux = config.get("linux") or {}
+    before, inside = _inside_steps(config, maps)
+    stage: list[Step] = []
+    if by_stage:
+        stage, before = before, []
+    mount: Step | None = None
+    if overlay is not None and isinstance(maps, tuple) and by_stage:
+        # The layers as they are, with owners mapped: no copy of an image for each map.
+        lowers, upper, work = _checked(overlay)
+        stage.append(("hold_userns", "owners", *maps))
+        stage.append(("take_overlay", tuple(reversed(lowers)), upper, work, "owners"))
+        mount = ("stack_root", rootfs if hooks.before_pivot else "/")
+    elif overlay is not None:
+        mount = overlay_step(rootfs, overlay, userxattr=rootless)
+    steps = [*_enter_steps(linux, rootfs, mount), *before]
+    shared = "shared" in (linux.get("rootfsPropagation") or "")
+    pivot: list[Step] = [("move_root",) if no_pivot else ("pivot", shared)]
+    if hooks.before_pivot or mount is None or mount[0] != "stack_root":
+        pivot.insert(0, ("chdir", rootfs))
+    if not hooks.before_pivot:
+        return stage, [*steps, *pivot, *inside]
+    steps += [("enter_root", rootfs), *inside, ("leave_root",)]
+    if hooks.by_parent:
+        steps.append(("meet", "createRuntime"))
+    return stage, [*steps, *hooks.steps("createContainer"), *pivot]
+
+
+def _checked(overlay: Overlay) -> Overlay:
     lowers, upper, work = overlay
     for path in (*lowers, upper or "", work or ""):
         if ":" in path or "," in path or "\\" in path:
@@ -69,6 +110,17 @@ def overlay_step(target: str, overlay: Overlay, *, userxattr: bool = False) -> S
             )
     if not lowers or (upper is None) != (work is None):
         raise SpecError("an overlay needs a lower layer, and upper and work both or neither")
+    return overlay
+
+
+def overlay_step(target: str, overlay: Overlay, *, userxattr: bool = False) -> Step:
+    """An overlay of read-only layers, lowest first, with a writable one on top where there is an
+    upper and a work directory (Documentation/filesystems/overlayfs.rst).
+
+    Volatile: nothing of a container's upper layer has to survive a crash of the host, and without
+    it every unmount would wait for a sync of the disk below. One mount(2) if the options fit in a
+    page, else the new mount API."""
+    lowers, upper, work = _checked(overlay)
     top_first = tuple(reversed(lowers))  # "lowerdir=top:…:bottom"
     options: tuple[tuple[str, str | None], ...] = ()
     if upper and work:
@@ -83,7 +135,7 @@ def overlay_step(target: str, overlay: Overlay, *, userxattr: bool = False) -> S
     return ("mount_overlay", target, top_first, options)
 
 
-def enter_steps(linux: dict[str, Any], rootfs: str, overlay: Step | None) -> list[Step]:
+def _enter_steps(linux: dict[str, Any], rootfs: str, overlay: Step | None) -> list[Step]:
     """Cut loose from the host's mounts, and mount what will be the root."""
     name = linux.get("rootfsPropagation") or "rprivate"
     try:
@@ -110,14 +162,14 @@ def enter_steps(linux: dict[str, Any], rootfs: str, overlay: Step | None) -> lis
     return steps
 
 
-def inside_steps(
-    config: dict[str, Any], *, bind_devices: bool, warnings: list[str]
+def _inside_steps(
+    config: dict[str, Any], maps: tuple[Map, Map] | str | None
 ) -> tuple[list[Step], list[Step]]:
     """File systems, devices and links: what has to be taken from the host, and what is done below
     the new root."""
     linux = config.get("linux") or {}
     mounts = config.get("mounts") or []
-    before, after = mount_steps(mounts, label=linux.get("mountLabel") or "")
+    before, after = mount_steps(mounts, label=linux.get("mountLabel") or "", maps=maps)
     own_dev = any(
         mount.get("destination", "").rstrip("/") == "/dev" and mount.get("type") == "tmpfs"
         for mount in mounts
@@ -132,7 +184,7 @@ def inside_steps(
             if path not in named
         ]
     for number, device in enumerate(devices):
-        more, made = _device(number, device, own_dev, bind_devices)
+        more, made = _device(number, device, own_dev, maps is not None)
         before += more
         steps += made
     if own_dev:

@@ -13,13 +13,13 @@ from _socket import SCM_RIGHTS, SOL_SOCKET, socket
 from fcntl import ioctl
 
 from runtime import syscalls
-from runtime.engine.child import passed
+from runtime.engine.child import passed, sent
 from runtime.engine.constants import OPEN_TREE_CLONE
 from runtime.engine.steps import attach, held
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ["STEPS"]
 
@@ -81,10 +81,11 @@ def use_terminal() -> None:
     ioctl(0, _TIOCSCTTY, 0)
 
 
-def own_streams(uid: int) -> None:
+def own_streams(uid: int, targets: Sequence[int] = ()) -> None:
     """Let the user open its standard streams anew, as /dev/stdout: what they are belongs to the
     caller. /dev/null stays the host's, and so does what cannot be given away."""
-    for fd in range(3):
+    for number in range(3):
+        fd = sent(targets.index(number)) if number in targets else number
         try:
             found = os.fstat(fd)
             if found.st_uid != uid and found.st_rdev != _NULL_DEVICE:

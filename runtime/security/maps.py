@@ -15,7 +15,36 @@ if TYPE_CHECKING:
 
     Map = Sequence[tuple[int, int, int]]
 
-__all__ = ["write_maps"]
+__all__ = ["own_maps", "write_maps"]
+
+
+def own_maps(uid: int, gid: int, name: str) -> tuple[Map, Map]:
+    """The maps that an ordinary user can have: himself as root, and after that the ids that
+    /etc/subuid and /etc/subgid give him (subuid(5)); without any, only himself."""
+    maps = []
+    for path, own in (("/etc/subuid", uid), ("/etc/subgid", gid)):
+        lines = [(0, own, 1)]
+        for first, count in _subordinate(path, uid, name):
+            lines.append((lines[-1][0] + lines[-1][2], first, count))
+        maps.append(tuple(lines))
+    uids, gids = maps
+    if len(uids) == 1 or len(gids) == 1:  # newuidmap is of no use for one of them alone
+        return uids[:1], gids[:1]
+    return uids, gids
+
+
+def _subordinate(path: str, uid: int, name: str) -> list[tuple[int, int]]:
+    found = []
+    try:
+        with open(path) as file:
+            for line in file:
+                user, _, rest = line.strip().partition(":")
+                first, _, count = rest.partition(":")
+                if user in (name, str(uid)) and first.isdecimal() and count.isdecimal():
+                    found.append((int(first), int(count)))
+    except FileNotFoundError:
+        return []
+    return found
 
 
 def write_maps(pid: int, uids: Map, gids: Map, rootless: bool) -> None:

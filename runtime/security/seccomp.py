@@ -65,7 +65,7 @@ def compile_profile(profile: dict[str, Any], cache: str | None = None) -> Compil
     source = dumps((_FORMAT, os.uname().machine, profile), 2)
     compiled = _kept.get(source)
     if compiled is None:
-        directory = cache_directory() if cache is None else cache
+        directory = cache_directory("seccomp") if cache is None else cache
         path = f"{directory}/{_digest(source)}" if directory else ""
         compiled = _read(path) if path else None
         if compiled is None:
@@ -119,8 +119,8 @@ def default_profile(capabilities: frozenset[str]) -> dict[str, Any]:
     }
 
 
-def cache_directory() -> str:
-    """Where compiled programs are kept: below `$LAB_CACHE_DIR`, or /var/cache/isolation-lab for
+def cache_directory(name: str) -> str:
+    """Where things of this kind are kept: below `$LAB_CACHE_DIR`, or /var/cache/isolation-lab for
     root, or the user's own cache."""
     base = os.environ.get("LAB_CACHE_DIR")
     if not base and os.geteuid() == 0:
@@ -128,7 +128,7 @@ def cache_directory() -> str:
     if not base:
         home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME", "") + "/.cache"
         base = f"{home}/isolation-lab"
-    return f"{base}/seccomp"
+    return f"{base}/{name}"
 
 
 def _digest(source: bytes) -> str:

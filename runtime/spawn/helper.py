@@ -39,10 +39,9 @@ def main(control_fd: int, parent_pidfd: int) -> None:
     """Serve launches until the control socket ends."""
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(__file__))))  # noqa: PTH120
     from runtime import syscalls
-    from runtime.engine import child, launch, rare, steps, streams
+    from runtime.engine import child, launch
 
-    steps.STEPS.update(rare.STEPS)
-    steps.STEPS.update(streams.STEPS)
+    child.prepare([("fail",)])
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)
     if child.is_gone(parent_pidfd):
         return

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runtime import Cgroup, CgroupLayout, Container, ContainerSpec, Namespace, Request, SpecError
-from runtime.engine import child, describe, plan, process, rare, rootfs, steps, streams
+from runtime.engine import child, describe, plan, process, rootfs, steps
 from runtime.engine.plan import container_plan, exec_plan
 
 
@@ -107,7 +107,8 @@ def test_namespaces_decide_what_is_mounted_and_set() -> None:
 
 
 def test_every_step_has_words_for_its_own_arguments() -> None:
-    known = {**steps.STEPS, **rare.STEPS, **streams.STEPS}
+    child.prepare([("fail",)])
+    known = steps.STEPS
     assert set(describe._WORDS) == set(known)
     for name, function in known.items():
         try:
@@ -121,7 +122,7 @@ def test_every_step_has_words_for_its_own_arguments() -> None:
 
 
 def test_every_step_is_known_and_serialisable() -> None:
-    known = {**steps.STEPS, **rare.STEPS, **streams.STEPS}
+    known = steps.STEPS
     made = Container.plan(spec(loopback=True))
     for step in made.steps:
         assert step[0] in known
@@ -297,25 +298,58 @@ def test_an_exec_joins_the_cgroup_and_then_all_namespaces_at_once() -> None:
     assert listed[-1] == "child: execute sh"
 
 
-def test_a_user_namespace_is_mapped_by_the_parent_which_joins_the_cgroup_too() -> None:
-    line = [{"containerID": 0, "hostID": 100000, "size": 65536}]
-    made = container_plan(
-        config(
-            namespaces=[{"type": "mount"}, {"type": "user"}], uidMappings=line, gidMappings=line
-        ),
-        "/r",
-        cgroup=group(),
-    )
-    listed = lines(made)
-    assert listed[1:4] == [
+LINE = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+USER = [{"type": "mount"}, {"type": "user"}]
+
+
+def test_a_user_namespace_is_mapped_from_outside_and_joins_its_cgroup_from_there() -> None:
+    asked = config(namespaces=USER, uidMappings=LINE, gidMappings=LINE)
+    made = container_plan(asked, "/r", cgroup=group(), rootless=True)
+    assert lines(made)[:4] == [
+        "parent: clone with new user, mount namespaces",
         "parent: join cgroup /cg/cpu/lab/box",
         "parent: join cgroup /cg/pids/lab/box",
+        "parent: write the user and group maps",
+    ]
+    made = container_plan(asked, "/r", cgroup=group())
+    listed = lines(made)
+    assert listed[:4] == [
+        "stage: join cgroup /cg/cpu/lab/box",
+        "stage: join cgroup /cg/pids/lab/box",
+        "parent: clone with new user, mount namespaces",
         "parent: write the user and group maps",
     ]
     assert place(listed, "child: wait for the parent's part") < place(
         listed, "child: become user 0, group 0"
     )
     assert made.maps == (((0, 100000, 65536),), ((0, 100000, 65536),), False)
+
+
+def test_what_a_user_namespace_may_not_see_a_stage_takes_and_maps_the_owners() -> None:
+    bind = {"destination": "/d", "source": "/srv", "type": "bind", "options": ["bind", "idmap"]}
+    asked = config(namespaces=USER, uidMappings=LINE, gidMappings=LINE, mounts=[bind])
+    listed = lines(container_plan(asked, "/r", overlay=(["/low"], "/s/upper", "/s/work")))
+    assert [each for each in listed if each.startswith("stage")] == [
+        "stage: take /srv",
+        "stage: make mount 0 /d and all below private",
+        "stage: make a user namespace for user namespace 0 mounts",
+        "stage: map the owners of mount 0 /d",
+        "stage: make a user namespace for owners mounts",
+        "stage: mount overlay of 1 layer on the new root with mapped owners",
+    ]
+    order = ["child: put the new root on /", "child: pivot", "child: attach a mount on /d"]
+    places = [place(listed, text) for text in order]
+    assert places == sorted(places)
+    with pytest.raises(SpecError, match=r"mounts\[0\]: idmap needs uidMappings"):
+        container_plan(config(mounts=[bind]), "/r")
+
+
+def test_devices_are_the_hosts_in_a_user_namespace() -> None:
+    dev = [{"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}]
+    asked = config(namespaces=USER, uidMappings=LINE, gidMappings=LINE, mounts=dev)
+    listed = lines(container_plan(asked, "/r", rootless=True))
+    assert "child: take /dev/null" in listed
+    assert not [each for each in listed if "make device" in each]
 
 
 def test_time_offsets_are_written_before_anybody_is_in() -> None:

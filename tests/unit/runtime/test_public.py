@@ -12,6 +12,9 @@ from runtime import errors
 
 ROOT = Path(runtime.__file__).parent
 
+CTYPES = ("syscalls.py", "bpf.py", "libseccomp.py", "sdbus.py")
+"""The system calls that `os` lacks, bpf(2), libseccomp and libsystemd."""
+
 
 def test_all_names_resolve_and_are_sorted() -> None:
     for name in runtime.__all__:
@@ -56,5 +59,4 @@ def test_imports_stay_within_the_standard_library(path: Path) -> None:
         for name in names:
             top = name.split(".")[0]
             assert top == "runtime" or top in sys.stdlib_module_names, f"{path}: {name}"
-            known = ("syscalls.py", "libseccomp.py")
-            assert top != "ctypes" or path.name in known, "ctypes has its places"
+            assert top != "ctypes" or path.name in CTYPES, "ctypes has its places"
