@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runtime.capabilities import DEFAULT
+from runtime.cgroups.devices import DEFAULT as DEFAULT_DEVICES
+from runtime.cgroups.limits import merge, resources
 from runtime.engine import defaults
 from runtime.engine.namespaces import NAMESPACES
 from runtime.errors import SpecError
@@ -72,6 +74,19 @@ class ContainerSpec:
 
     mounts: tuple[Mapping[str, Any], ...] = ()
     """Further mounts, in OCI's shape: volumes by bind, tmpfs, …"""
+    devices: tuple[Mapping[str, Any], ...] = ()
+    """Further device nodes, in OCI's shape (`linux.devices`), which it may then use."""
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    """Limits that `limits` has no name for, in OCI's shape (`linux.resources`)."""
+    readonly: bool = False
+    """The root file system cannot be written to; its mounts can."""
+    terminal: tuple[int, int] | None = None
+    """Rows and columns of a terminal of its own, in the place of descriptors 0, 1 and 2."""
+    init: bool = False
+    """A small init as PID 1, which reaps orphans and passes signals on; else PID 1 is the workload
+    itself."""
+    time_offsets: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by which `boottime` and `monotonic` are ahead in a TIME namespace."""
     uid_map: tuple[tuple[int, int, int], ...] = ()
     """Of a USER namespace: (first id inside, first id outside, count) each. An ordinary user who
     gives none gets `runtime.security.maps.own_maps`: himself as root inside."""
@@ -97,6 +112,8 @@ class ContainerSpec:
                 "mounts must not be the host's); use Request for a plain process"
             )
         self._complete_maps()
+        if self.terminal is not None and self.fds.keys() & {0, 1, 2}:
+            raise SpecError("terminal: takes the place of descriptors 0, 1 and 2: pass no others")
         if self.loopback and not self.namespaces & Namespace.NET:
             raise SpecError("loopback: needs a NET namespace, this would touch the host's lo")
 
@@ -135,20 +152,31 @@ class ContainerSpec:
         config: dict[str, Any] = {
             "ociVersion": "1.2.0",
             "process": process,
-            "root": {"path": str(self.rootfs)},
+            "root": {"path": str(self.rootfs), "readonly": self.readonly},
             "mounts": [*self._default_mounts(), *self.mounts],
             "linux": {
                 "namespaces": [
                     {"type": kind} for kind, flag in NAMESPACES.items() if self.namespaces & flag
                 ],
+                "devices": [dict(device) for device in self.devices],
+                "resources": self.all_resources(),
                 "maskedPaths": list(defaults.MASKED),
                 "readonlyPaths": list(defaults.READ_ONLY),
             },
         }
         if self.namespaces & Namespace.UTS:
             config["hostname"] = self.hostname or self.name
+        if self.terminal is not None:
+            rows, columns = self.terminal
+            process["terminal"] = True
+            process["consoleSize"] = {"height": rows, "width": columns}
+        linux = config["linux"]
+        if self.time_offsets:
+            linux["timeOffsets"] = {
+                clock: {"secs": int(ahead // 1), "nanosecs": round(ahead % 1 * 10**9)}
+                for clock, ahead in self.time_offsets.items()
+            }
         if self.uid_map:
-            linux = config["linux"]
             for key, lines in (("uidMappings", self.uid_map), ("gidMappings", self.gid_map)):
                 linux[key] = [
                     {"containerID": inside, "hostID": outside, "size": count}
@@ -159,6 +187,24 @@ class ContainerSpec:
         elif self.seccomp is not None:
             config["linux"]["seccomp"] = dict(self.seccomp)
         return config
+
+    def all_resources(self) -> dict[str, Any]:
+        """`limits` and `resources` together, and the devices that it may use: the default ones,
+        its own, and no others."""
+        limits = self.limits
+        own = [
+            {
+                "allow": True,
+                "type": "b" if device.get("type") == "b" else "c",
+                "major": device["major"],
+                "minor": device["minor"],
+                "access": "rwm",
+            }
+            for device in self.devices
+            if device.get("type") != "p"
+        ]
+        named = resources(cpus=limits.cpus, memory=limits.memory, pids=limits.pids)
+        return merge({"devices": [*DEFAULT_DEVICES, *own], **self.resources}, named)
 
     def _default_mounts(self) -> tuple[dict[str, Any], ...]:
         mounts = _default_mounts(self.namespaces)

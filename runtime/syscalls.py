@@ -63,6 +63,7 @@ __all__ = [
     "sched_setattr",
     "seccomp_filter",
     "setdomainname",
+    "setfsids",
     "sethostname",
     "setns",
     "try_mount",
@@ -120,6 +121,8 @@ _capset = _function("capset", _pointer, _pointer)
 _prlimit = _function("prlimit", _int, _int, _pointer, _pointer)
 _ioctl = _function("ioctl", _int, _ulong, _pointer)
 _fstatfs = _function("fstatfs", _int, _pointer)
+_setfsuid = _function("setfsuid", _uint)
+_setfsgid = _function("setfsgid", _uint)
 _personality = _function("personality", _ulong)
 _pivot_root = _function("syscall", _long, _str, _str)
 _ioprio_set = _function("syscall", _long, _int, _int, _int)
@@ -321,6 +324,12 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
         inheritable >> high,
     )
     _check(_capset(_CapHeader(_CAPABILITY_VERSION_3, 0), data), "capabilities")
+
+
+def setfsids(uid: int, gid: int) -> None:
+    """setfsuid(2) and setfsgid(2): who files are made by. They report no failure."""
+    _setfsgid(gid)
+    _setfsuid(uid)
 
 
 def prlimit(resource: int, soft: int, hard: int) -> None:

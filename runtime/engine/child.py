@@ -125,7 +125,7 @@ def _brief(step: Step) -> Step | None:
 def prepare(steps: Sequence[Step]) -> None:
     """Load the modules of the rare steps among these. To be done before the clone: the child
     cannot import once it has left the host's root."""
-    if any(step[0] not in STEPS for step in steps):
+    if any(step[0] not in STEPS or (step[0] == "mount_at" and step[-1]) for step in steps):
         from runtime.engine import idmap, rare, streams
 
         for module in (rare, streams, idmap):

@@ -137,15 +137,15 @@ _WORDS: dict[str, Callable[..., str]] = {
     "device_at": _device,
     "die_with_parent": lambda signal: f"ask for signal {signal} at the parent's death",
     "drop_bounding": lambda keep: f"reduce the bounding set to {_count(keep)}",
-    "enter_root": lambda rootfs: f"enter {rootfs} for a while",
+    "enter_root": lambda: "enter the new root for a while",
     "execute": lambda candidates, argv, env: f"execute {argv[0]}",
     "execute_at": lambda number, argv, env: f"execute the init for {argv[1]}",
     "hold_userns": lambda name, uids, gids: f"make a user namespace for {name} mounts",
     "hold_userns_at": lambda name, path: f"open the user namespace {path}",
     "idmap": lambda name, *_: f"map the owners of mount {name}",
     "stack_root": lambda place: f"put the new root on {place}",
-    "take_overlay": lambda lowers, *_: (
-        _overlay("the new root", len(lowers)) + " with mapped owners"
+    "take_overlay": lambda lowers, upper, work, userns, uid, gid: (
+        _overlay("the new root", len(lowers)) + f" for root as user {uid}"
     ),
     "fail": lambda number, step: describe(step),
     "find_program": lambda candidates, program: f"find the program {program}",

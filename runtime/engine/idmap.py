@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from runtime import syscalls
+from runtime.capabilities import permitted
 from runtime.engine.constants import (
     CLONE_NEWUSER,
     MOUNT_ATTR_IDMAP,
@@ -62,9 +63,18 @@ def idmap(name: str, userns: str, recursive: bool) -> None:
     )
 
 
-def take_overlay(lowers: Sequence[str], upper: str | None, work: str | None, userns: str) -> None:
+def take_overlay(
+    lowers: Sequence[str],
+    upper: str | None,
+    work: str | None,
+    userns: str,
+    uid: int,
+    gid: int,
+) -> None:
     """Hold an overlay as the root to come, top layer first, each layer with mapped owners
-    (Documentation/filesystems/overlayfs.rst; Linux 5.19).
+    (Documentation/filesystems/overlayfs.rst; Linux 5.19). It is made as `uid` and `gid`, the
+    container's root: overlayfs writes to the upper layer as its maker, and the host's root has no
+    place in that map.
 
     Devices in the image open nothing: a container in a user namespace has none of its own but
     those that it is shown."""
@@ -87,11 +97,15 @@ def take_overlay(lowers: Sequence[str], upper: str | None, work: str | None, use
             syscalls.fsconfig_string(context, "upperdir", f"{below}/{os.path.basename(upper)}")
             syscalls.fsconfig_string(context, "workdir", f"{below}/{os.path.relpath(work, above)}")
             syscalls.fsconfig_flag(context, "volatile")
+        mask = permitted()
+        syscalls.setfsids(uid, gid)
+        syscalls.capset(mask, mask, 0)  # setfsuid has taken those over files (capabilities(7))
         syscalls.fsconfig_create(context)
         held["root"] = syscalls.fsmount(context)
     except OSError as error:
         raise OSError(error.errno, error.strerror, error.filename or "overlay") from None
     finally:
+        syscalls.setfsids(0, 0)
         os.close(context)
         for tree in trees:
             os.close(tree)

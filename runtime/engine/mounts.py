@@ -251,7 +251,8 @@ def mount_steps(
         data = list(options.data)
         if label and kind in ("tmpfs", "mqueue", "devpts", "shm"):
             data.append(f'context="{label}"')
-        new = (kind, target, kind, options.flags, ",".join(data) or None)
+        # The source is a name to be seen in /proc/mounts, where it is no device.
+        new = (mount.get("source") or kind, target, kind, options.flags, ",".join(data) or None)
         head = target.rpartition("/")[0]
         if head in fresh and not options.copy_up:
             after += [("mkdir", target, 0o755), ("mount", *new)]

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     Map = tuple[tuple[int, int, int], ...]
     Spaces = dict[str, str | None]
 
-__all__ = ["NAMESPACES", "map_of", "namespaces_of", "sort_out", "sysctl_path", "without_groups"]
+__all__ = [
+    "MAPS",
+    "NAMESPACES",
+    "map_of",
+    "namespaces_of",
+    "outside_of",
+    "sort_out",
+    "sysctl_path",
+    "without_groups",
+]
 
 NAMESPACES = {
     "user": CLONE_NEWUSER,
@@ -39,6 +48,8 @@ NAMESPACES = {
 }
 """OCI's names, in the order of joining: the user namespace first, because it brings the rights for
 the others, and the mount namespace last, because the others' paths are the host's."""
+
+MAPS = ("uidMappings", "gidMappings")
 
 _SYSCTLS: dict[str, tuple[str, ...]] = {
     "network": ("net.",),
@@ -112,6 +123,14 @@ def map_of(entries: Any, where: str) -> Map:
     if not entries:
         raise SpecError(f"{where}: a new user namespace needs one")
     return tuple((entry["containerID"], entry["hostID"], entry["size"]) for entry in entries)
+
+
+def outside_of(number: int, lines: Map, where: str) -> int:
+    """The id outside that stands for this one inside. Raises SpecError if none does."""
+    for inside, outside, count in lines:
+        if inside <= number < inside + count:
+            return outside + number - inside
+    raise SpecError(f"linux.{where}: does not map {number}")
 
 
 def without_groups(linux: dict[str, Any], rootless: bool) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from runtime.engine.constants import CLONE_NEWNET, CLONE_NEWUSER, CLOSE_RANGE_CLOEXEC
 from runtime.engine.hooks import Hooks
 from runtime.engine.namespaces import (
+    MAPS,
     NAMESPACES,
     map_of,
     namespaces_of,
@@ -232,8 +233,8 @@ def _identity(
 ) -> list[Step]:
     """Limits, standard streams and rights; returned is what has to come last."""
     plan.steps += limit_steps(process)
-    last = _streams(process, *streams, plan.steps)
-    now, final = identity_steps(
+    _streams(process, *streams, plan.steps)
+    now, last = identity_steps(
         process,
         available=available,
         filter_=filter_,
@@ -241,7 +242,7 @@ def _identity(
         warnings=plan.warnings,
     )
     plan.steps += label + now
-    return last + final
+    return last
 
 
 def _persona(persona: dict[str, Any]) -> int:
@@ -261,18 +262,18 @@ def _streams(
     own: bool,
     console: bool,
     steps: list[Step],
-) -> list[Step]:
-    """The standard streams: what is done while the rights are there; and, returned, what is done
-    at the end, when nothing is to be said on the old ones any more."""
+) -> None:
+    """The standard streams: a terminal of the process's own, or those that it is given."""
     uid = (process.get("user") or {}).get("uid", 0)
     if terminal != -1:
         size = process.get("consoleSize") or {}
         rows, columns = size.get("height", 0), size.get("width", 0)
         steps.append(("open_terminal", terminal, rows, columns, uid, console))
-        return [("use_terminal",)]
-    if own and uid:
+        # Now, not at the end: who reads the old ones waits for their end, while this process may
+        # have to wait at a gate for the start.
+        steps.append(("use_terminal",))
+    elif own and uid:
         steps.append(("own_streams", uid, tuple(fds)))
-    return []
 
 
 def _belong(
@@ -308,7 +309,7 @@ def _belong(
 def _map(plan: Plan, linux: dict[str, Any], rootless: bool) -> None:
     """The maps of a new user namespace, and to become its root: nobody is mapped to the one that
     made it, and what such a one makes has no owner."""
-    uids, gids = (map_of(linux.get(key), f"linux.{key}") for key in ("uidMappings", "gidMappings"))
+    uids, gids = (map_of(linux.get(key), f"linux.{key}") for key in MAPS)
     plan.maps = (uids, gids, rootless)
     plan.steps += [("wait_for_parent",), ("setids", 0, 0, None)]
 

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_PATH",
+    "IO_CLASSES",
+    "POLICIES",
     "RLIMITS",
+    "SCHED_FLAGS",
     "candidates",
     "cpus",
     "execute_step",
@@ -59,8 +62,8 @@ RLIMITS = {
 """include/uapi/asm-generic/resource.h; of the architectures that Python's `os` has them on, only
 mips and sparc differ."""
 
-_IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
-_POLICIES = {
+IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+POLICIES = {
     "SCHED_OTHER": 0,
     "SCHED_FIFO": 1,
     "SCHED_RR": 2,
@@ -69,7 +72,7 @@ _POLICIES = {
     "SCHED_IDLE": 5,
     "SCHED_DEADLINE": 6,
 }
-_SCHED_FLAGS = {
+SCHED_FLAGS = {
     "SCHED_FLAG_RESET_ON_FORK": 0x01,
     "SCHED_FLAG_RECLAIM": 0x02,
     "SCHED_FLAG_DL_OVERRUN": 0x04,
@@ -107,8 +110,8 @@ def limit_steps(process: dict[str, Any], where: str = "process") -> list[Step]:
         steps.append(
             (
                 "sched_setattr",
-                _choice(_POLICIES, scheduler.get("policy"), f"{about}.policy"),
-                sum(_choice(_SCHED_FLAGS, flag, f"{about}.flags") for flag in flags),
+                _choice(POLICIES, scheduler.get("policy"), f"{about}.policy"),
+                sum(_choice(SCHED_FLAGS, flag, f"{about}.flags") for flag in flags),
                 scheduler.get("nice", 0),
                 scheduler.get("priority", 0),
                 scheduler.get("runtime", 0),
@@ -117,7 +120,7 @@ def limit_steps(process: dict[str, Any], where: str = "process") -> list[Step]:
             )
         )
     if priority := process.get("ioPriority"):
-        class_ = _choice(_IO_CLASSES, priority.get("class"), f"{where}.ioPriority.class")
+        class_ = _choice(IO_CLASSES, priority.get("class"), f"{where}.ioPriority.class")
         steps.append(("ioprio_set", class_, priority.get("priority", 0)))
     return steps
 

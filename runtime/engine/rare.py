@@ -65,18 +65,22 @@ def private_parent(rootfs: str) -> None:
     syscalls.mount(None, best, None, MS_PRIVATE, None)
 
 
-def enter_root(rootfs: str) -> None:
-    """Confine the coming steps to the new root without letting go of the host's (chroot(2))."""
-    held["host root"] = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    os.chroot(rootfs)
+def enter_root() -> None:
+    """Confine the coming steps to the new root, the working directory, without letting go of the
+    host's (chroot(2))."""
+    for name, path in (("host root", "/"), ("new root", ".")):
+        held[name] = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.chroot(".")
     os.chdir("/")
 
 
 def leave_root() -> None:
-    """Back to where `enter_root` came from."""
+    """Back to the host's root, with the new one as the working directory."""
     os.chdir(held["host root"])
     os.chroot(".")
+    os.chdir(held["new root"])
     os.close(held.pop("host root"))
+    os.close(held.pop("new root"))
 
 
 def make_directory(path: str) -> None:
@@ -103,10 +107,13 @@ def device_at(path: str, mode: int, major: int, minor: int, uid: int, gid: int) 
 
 
 def copy_up(below: int, target: str) -> None:
-    """Fill the new file system in the working directory with what the directory `below`, which
-    it hides, holds (the mount option `tmpcopyup`)."""
-    source = os.open(f"/proc/self/fd/{below}", os.O_RDONLY | os.O_DIRECTORY)
-    here = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    """Fill the file system that is now mounted on `target` with what the directory `below`,
+    which it hides, holds (the mount option `tmpcopyup`)."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    source = os.open(".", flags, dir_fd=below)
+    above = open_directory(target)
+    here = os.open(".", flags, dir_fd=above)
+    os.close(above)
     try:
         _copy(source, here)
     except OSError as error:

@@ -15,6 +15,7 @@ from runtime.engine.constants import (
     MS_SLAVE,
 )
 from runtime.engine.mounts import PROPAGATION, mount_steps
+from runtime.engine.namespaces import MAPS, outside_of
 from runtime.errors import SpecError
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
@@ -71,8 +72,10 @@ def root_steps(
     namespace, or its path if it is joined.
 
     The pivot comes as early as it can: whatever a hostile image has at /proc or /dev, a link to
-    the host's is from then on a link within the container. Only with hooks that are to see both
-    the mounts and the host is it put off, and until then the root is changed back and forth."""
+    the host's is from then on a link within the container. It is put off, and until then the root
+    is changed back and forth, for hooks that are to see both the mounts and the host; and in a
+    user namespace, which may mount proc and sysfs only while it sees others that hide nothing
+    (user_namespaces(7), fs/namespace.c, mount_too_revealing)."""
     linux = config.get("linux") or {}
     before, inside = _inside_steps(config, maps)
     stage: list[Step] = []
@@ -83,21 +86,22 @@ def root_steps(
         # The layers as they are, with owners mapped: no copy of an image for each map.
         lowers, upper, work = _checked(overlay)
         stage.append(("hold_userns", "owners", *maps))
-        stage.append(("take_overlay", tuple(reversed(lowers)), upper, work, "owners"))
+        root = tuple(outside_of(0, lines, where) for lines, where in zip(maps, MAPS, strict=True))
+        stage.append(("take_overlay", tuple(reversed(lowers)), upper, work, "owners", *root))
         mount = ("stack_root", rootfs if hooks.before_pivot else "/")
     elif overlay is not None:
         mount = overlay_step(rootfs, overlay, userxattr=rootless)
     steps = [*_enter_steps(linux, rootfs, mount), *before]
     shared = "shared" in (linux.get("rootfsPropagation") or "")
-    pivot: list[Step] = [("move_root",) if no_pivot else ("pivot", shared)]
-    if hooks.before_pivot or mount is None or mount[0] != "stack_root":
-        pivot.insert(0, ("chdir", rootfs))
-    if not hooks.before_pivot:
-        return stage, [*steps, *pivot, *inside]
-    steps += [("enter_root", rootfs), *inside, ("leave_root",)]
+    if mount is None or mount[0] != "stack_root":
+        steps.append(("chdir", rootfs))
+    pivot: Step = ("move_root",) if no_pivot else ("pivot", shared)
+    if not hooks.before_pivot and maps is None:
+        return stage, [*steps, pivot, *inside]
+    steps += [("enter_root",), *inside, ("leave_root",)]
     if hooks.by_parent:
         steps.append(("meet", "createRuntime"))
-    return stage, [*steps, *hooks.steps("createContainer"), *pivot]
+    return stage, [*steps, *hooks.steps("createContainer"), pivot]
 
 
 def _checked(overlay: Overlay) -> Overlay:
@@ -177,6 +181,9 @@ def _inside_steps(
     steps: list[Step] = [("umask", 0), *after]  # modes are meant as they stand
     devices = list(linux.get("devices") or ())
     if own_dev:  # an image's own /dev, or the host's, is left as it is
+        # Of the host's devices, as a privileged container gets them all, this one would reach the
+        # host's terminals.
+        devices = [device for device in devices if device.get("path") != _PTMX[0]]
         named = {device.get("path") for device in devices}
         devices += [
             {"path": path, "type": "c", "major": major, "minor": minor, "fileMode": 0o666}

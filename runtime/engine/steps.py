@@ -215,6 +215,7 @@ def mount_at(
         if copy_up:
             from runtime.engine.rare import copy_up as copy
 
+            os.chdir("/")
             copy(fd, target)
     finally:
         os.close(fd)

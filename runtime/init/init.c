@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,6 +55,7 @@ int main(int argc, char **argv)
 		fputs("usage: init PROGRAM [ARGUMENT...]\n", stderr);
 		return 2;
 	}
+	prctl(PR_SET_NAME, "init"); /* executed by descriptor, it would be "memfd:init" */
 	/* Blocked and waited for, none is lost, and none is dropped for want of a handler. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);

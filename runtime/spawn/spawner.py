@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -101,16 +101,17 @@ class Spawner:
         """Ask for a plain process; see `start`."""
         return self.start(request.plan(), request.fds)
 
-    def start(self, plan: Plan, fds: Mapping[int, int]) -> Process:
+    def start(self, plan: Plan, fds: Mapping[int, int], extra: Sequence[int] = ()) -> Process:
         """Ask for a plan to be carried out, and return as soon as the request is on its way.
 
-        `fds` has a descriptor of this process for each of the plan's numbers. What goes wrong in
+        `fds` has a descriptor of this process for each of the plan's numbers, `extra` has those
+        that the plan counts from the end: -2 is the last. What goes wrong in
         the child is raised by the returned process's `started`, `poll` or `wait`. Raises
         SpawnerDied if the helper has gone."""
         control, helper = self._alive()
         message = marshal.dumps(plan.message())
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        passed = [theirs.fileno(), *fds.values()]
+        passed = [theirs.fileno(), *fds.values(), *extra]
         memfd = -1
         try:
             if len(message) > _PACKET:

@@ -257,7 +257,7 @@ def test_with_hooks_the_mounts_come_first_and_the_pivot_after_the_hooks() -> Non
     listed = lines(container_plan(config(hooks=hooks, mounts=proc), "/r", wait_for_start=True))
     order = [
         "child: bind /r on /r",
-        "child: enter /r",
+        "child: enter the new root",
         "child: mount proc on /proc",
         "child: leave",
         "child: wait for the parent at 'createRuntime'",
@@ -335,9 +335,9 @@ def test_what_a_user_namespace_may_not_see_a_stage_takes_and_maps_the_owners() -
         "stage: make a user namespace for user namespace 0 mounts",
         "stage: map the owners of mount 0 /d",
         "stage: make a user namespace for owners mounts",
-        "stage: mount overlay of 1 layer on the new root with mapped owners",
+        "stage: mount overlay of 1 layer on the new root for root as user 100000",
     ]
-    order = ["child: put the new root on /", "child: pivot", "child: attach a mount on /d"]
+    order = ["child: put the new root on /", "child: attach a mount on /d", "child: pivot"]
     places = [place(listed, text) for text in order]
     assert places == sorted(places)
     with pytest.raises(SpecError, match=r"mounts\[0\]: idmap needs uidMappings"):
