@@ -12,8 +12,6 @@ nothing and the spawn helper, which imports two modules of this package, stays s
 
 from __future__ import annotations
 
-import importlib
-
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
     from runtime.cgroups import Cgroup, CgroupLayout
@@ -21,21 +19,27 @@ if TYPE_CHECKING:
     from runtime.errors import (
         CgroupError,
         CompileFailed,
+        ConfigError,
         ContainerError,
         ControllerMissing,
         ExecFailed,
         FloorError,
+        HookFailed,
         ImageError,
         ImageNotFound,
         LayerRefused,
+        NoSuchContainer,
+        NotRunning,
         RecipeFailed,
         SpawnerDied,
         SpawnError,
         SpecError,
         StartTimeout,
+        StateError,
         StepFailed,
         StillAlive,
         SystemdError,
+        UsageError,
     )
     from runtime.images import Image, ImageStore, Recipe
     from runtime.namespaces import Namespace
@@ -47,12 +51,14 @@ __all__ = [
     "CgroupError",
     "CgroupLayout",
     "CompileFailed",
+    "ConfigError",
     "Container",
     "ContainerError",
     "ContainerSpec",
     "ControllerMissing",
     "ExecFailed",
     "FloorError",
+    "HookFailed",
     "Image",
     "ImageError",
     "ImageNotFound",
@@ -60,6 +66,8 @@ __all__ = [
     "LayerRefused",
     "Limits",
     "Namespace",
+    "NoSuchContainer",
+    "NotRunning",
     "Process",
     "Recipe",
     "RecipeFailed",
@@ -69,9 +77,11 @@ __all__ = [
     "SpawnerDied",
     "SpecError",
     "StartTimeout",
+    "StateError",
     "StepFailed",
     "StillAlive",
     "SystemdError",
+    "UsageError",
 ]
 
 _HOME = {
@@ -87,6 +97,8 @@ _HOME = {
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib  # and with it warnings: nothing for a process that lives for milliseconds
+
     homes = (module for module, names in _HOME.items() if name in names)
     return getattr(importlib.import_module(next(homes, "runtime.errors")), name)
 

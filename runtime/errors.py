@@ -2,6 +2,12 @@
 
     ContainerError
     ├── SpecError                what was asked for cannot be (also a ValueError)
+    │   ├── ConfigError          … by a config.json: its JSON path and the reason
+    │   └── UsageError           … by a command line
+    ├── StateError               a container is not in the state that the operation needs
+    │   ├── NoSuchContainer      … or there is none of that id
+    │   └── NotRunning           … or it has ended
+    ├── HookFailed               a hook could not be run, failed, or took too long
     ├── SpawnError               a process could not be started
     │   ├── SpawnerDied          the helper process has gone
     │   ├── StartTimeout         the child did not reach its exec in time
@@ -33,21 +39,27 @@ if TYPE_CHECKING:
 __all__ = [
     "CgroupError",
     "CompileFailed",
+    "ConfigError",
     "ContainerError",
     "ControllerMissing",
     "ExecFailed",
     "FloorError",
+    "HookFailed",
     "ImageError",
     "ImageNotFound",
     "LayerRefused",
+    "NoSuchContainer",
+    "NotRunning",
     "RecipeFailed",
     "SpawnError",
     "SpawnerDied",
     "SpecError",
     "StartTimeout",
+    "StateError",
     "StepFailed",
     "StillAlive",
     "SystemdError",
+    "UsageError",
 ]
 
 
@@ -57,6 +69,41 @@ class ContainerError(Exception):
 
 class SpecError(ContainerError, ValueError):
     """What was asked for cannot be; nothing was started."""
+
+
+class ConfigError(SpecError):
+    """A config.json that cannot be read or must not be run; nothing was started."""
+
+    def __init__(self, path: str, reason: str, name: str = "config.json") -> None:
+        self.path = path
+        """Where in the document, as a JSON path (`$.process.args[0]`); empty for all of it."""
+        self.reason = reason
+        """Why."""
+        super().__init__(f"{name}: {path}: {reason}" if path else f"{name}: {reason}")
+
+
+class UsageError(SpecError):
+    """A command line that makes no sense."""
+
+
+class StateError(ContainerError):
+    """The container is not in a state in which this can be done; nothing has changed."""
+
+
+class NoSuchContainer(StateError):
+    """There is no container of this id below this root."""
+
+    def __init__(self, container_id: str, root: str) -> None:
+        # Callers look for "does not exist": containerd and Podman take it as "gone already".
+        super().__init__(f"container {container_id!r} does not exist in {root}")
+
+
+class NotRunning(StateError):
+    """The container's process has ended, or it has none."""
+
+
+class HookFailed(ContainerError):
+    """A hook could not be run, ended with a failure, or outlived its timeout."""
 
 
 class SpawnError(ContainerError):

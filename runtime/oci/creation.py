@@ -1,0 +1,193 @@
+"""The making of a container, from its bundle to a process that waits or runs, and the way back
+from wherever it fails."""
+
+from __future__ import annotations
+
+import os
+import time
+from _signal import SIGKILL  # type: ignore[import-not-found]  # the Python half brings enum
+
+from runtime.capabilities import permitted
+from runtime.engine.plan import container_plan
+from runtime.engine.report import begin
+from runtime.errors import ContainerError, HookFailed
+from runtime.oci.config.load import load
+from runtime.oci.hooks import run_hooks
+from runtime.oci.launch import Console, close_from, default_signals, seccomp, write_pid_file
+from runtime.oci.lightjson import dumps
+from runtime.oci.state import Container, started_at
+
+TYPE_CHECKING = False  # typing's own constant would bring typing
+if TYPE_CHECKING:
+    from typing import Any
+
+    from runtime.cgroups import Cgroup
+    from runtime.engine.report import Report
+    from runtime.oci.main import Context
+    from runtime.oci.options import Parsed
+
+__all__ = ["Creation"]
+
+
+class Creation:
+    """One container in the making. Left as a context by an exception, it takes everything back;
+    what follows is then as if it had never been tried (runtime.md, "Errors")."""
+
+    def __init__(self, context: Context, options: Parsed, *, detach: bool) -> None:
+        self._context = context
+        self._pid_file = os.path.abspath(options["pid-file"]) if options["pid-file"] else ""
+        socket_path = options["console-socket"]
+        if socket_path:
+            socket_path = os.path.abspath(socket_path)
+        self._bundle = os.path.abspath(options["bundle"] or ".")
+        self._no_pivot: bool = options["no-pivot"]
+        self.config = load(self._bundle)
+        process = self.config["process"]
+        self._close_from = close_from(options, process)
+        os.chdir(self._bundle)  # sources of mounts, and hooks, are relative to it
+        self.console = Console(process.get("terminal", False), socket_path, detach)
+        self.container = Container.make(context.root, options.rest[0])
+        self._group: Cgroup | None = None
+        self.launch: Report | None = None
+
+    def __enter__(self) -> Creation:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._undo()
+        self.console.close()
+        self.container.unlock()
+
+    def make(self, *, gate: bool) -> None:
+        """All of it but the program: at the end the process waits, at the gate if there is to be
+        one, or else for `release` by this very process."""
+        container, config = self.container, self.config
+        container.record = self._record()
+        container.write("config.json", dumps(config).encode())  # as it is now, for exec
+        self._make_group()
+        container.save()
+        gate_fd = -1
+        if gate:
+            from runtime.oci.gate import make_gate
+
+            gate_fd = make_gate(container)
+        plan = container_plan(
+            config,
+            container.record["rootfs"],
+            cgroup=self._group,
+            filter_=seccomp(config, self._context.log),
+            available=permitted(),
+            rootless=os.geteuid() != 0,
+            no_pivot=self._no_pivot,
+            make_cwd=True,
+            wait_for_start=True,
+            close_from=self._close_from,
+            hook_state=self._hook_state(),
+            gate=gate_fd,
+            terminal=self.console.fd,
+            own_streams=True,
+        )
+        for warning in plan.warnings:
+            self._context.log.warning(warning)
+        default_signals()
+        self.launch = launch = begin(plan)
+        hooks = config.get("hooks", {})
+        early = hooks.get("prestart"), hooks.get("createRuntime")
+        if any(early):
+            launch.until("createRuntime")
+            self._note_process()
+            for name, some in zip(("prestart", "createRuntime"), early, strict=True):
+                run_hooks(name, some or [], container.state("creating"))
+            launch.go()
+        launch.until("start")
+        self._note_process()
+        if self._group is not None:
+            self._group.settle()
+            container.record["cgroup"] = self._group.record()
+        container.record["creating"] = False
+        container.save()
+        if self._pid_file:
+            write_pid_file(self._pid_file, container.pid)
+
+    def release(self) -> None:
+        """Let the process go on: to the gate, or to its program."""
+        assert self.launch is not None
+        self.launch.go()
+
+    def _record(self) -> dict[str, Any]:
+        config = self.config
+        hooks = config.get("hooks", {})
+        kinds = {space["type"] for space in config["linux"].get("namespaces", ())}
+        now = time.time_ns()
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
+        return {
+            "pid": 0,
+            "started": 0,
+            "creating": True,
+            "bundle": self._bundle,
+            "rootfs": os.path.realpath(config["root"]["path"]),
+            "created": f"{seconds}.{now % 10**9:09}Z",
+            "annotations": config.get("annotations", {}),
+            "hooks": {kind: hooks[kind] for kind in ("poststart", "poststop") if hooks.get(kind)},
+            "cgroup": None,
+            "shared_pids": "pid" not in kinds,
+        }
+
+    def _hook_state(self) -> tuple[str, str]:
+        """The state that hooks in the container get, before and after the process id."""
+        if not self.config.get("hooks"):
+            return "", ""
+        before, _, after = dumps(self.container.state("created")).partition('"pid": 0')
+        return f'{before}"pid": ', after
+
+    def _make_group(self) -> None:
+        from runtime.cgroups import CgroupLayout
+        from runtime.oci.cgroupmount import expand
+
+        layout = CgroupLayout.detect()
+        if self._context.cgroup_manager != "disabled":
+            from runtime.oci.group import make_group
+
+            self._group = make_group(self._context, layout, self.config, self.container.id)
+        if self._group is not None:
+            self.container.record["cgroup"] = self._group.record()
+        expand(self.config, layout, self._group)
+
+    def _note_process(self) -> None:
+        """Write down which process it is as soon as somebody may have to find and end it."""
+        assert self.launch is not None
+        assert self.launch.pid is not None
+        record = self.container.record
+        if record["pid"] != self.launch.pid:
+            record["pid"] = self.launch.pid
+            record["started"] = started_at(self.launch.pid)
+            self.container.save()
+
+    def _undo(self) -> None:
+        """Take back, last first, and run the poststop hooks if any hook could have run."""
+        from runtime.oci.destroy import destroy
+
+        log = self._context.log
+        if self.launch is not None:
+            _end(self.launch)
+        try:
+            if self.container.record:
+                destroy(self.container, log, force=True)
+            else:
+                self.container.remove()
+        except (ContainerError, HookFailed, OSError) as error:
+            log.warning(f"after the failure: {error}")
+
+
+def _end(launch: Report) -> None:
+    """Kill a process that is still in its set-up, and reap it, unless that was done."""
+    launch.close()
+    if launch.pid is None:
+        return
+    try:
+        if os.waitpid(launch.pid, os.WNOHANG) == (0, 0):  # ours, so the number is still its own
+            os.kill(launch.pid, SIGKILL)
+            os.waitpid(launch.pid, 0)
+    except ChildProcessError:
+        return
