@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab.backends.context import cgroup_of
+from lab.backends.context import cgroup_folders, cgroup_of, remove_cgroup_folders
 from lab.errors import LabError
 from lab.ownership import OWNER, abandoned, claimed, held, locked, runs_dir
 
@@ -71,15 +71,13 @@ def _roots() -> list[Path]:
 
 def _cgroup_runs(cache: Path) -> Iterator[str]:
     """Runs that have a cgroup and no living owner, here or in another cache."""
-    from runtime.cgroups import CgroupLayout
-
     prefix = cgroup_of("")
     roots = _roots()
     if not roots:
         return
-    # All hierarchies: Docker and others that the lab starts make cgroups in more than it does.
-    every = [Path(root) for root in CgroupLayout.detect().roots]
     with locked(roots[0]):  # whoever makes a cgroup holds it until the new one is locked
+        # In all hierarchies: Docker and others that the lab starts use more than it does.
+        every = cgroup_folders("")
         names = {path.name for root in every for path in root.glob(f"{prefix}*")}
     for name in names:
         run = name.removeprefix(prefix)
@@ -113,6 +111,10 @@ def _remove_cgroups(run: str, dry_run: bool) -> Iterator[str]:
             if not dry_run:
                 one.remove()
             yield from folders
+        more = cgroup_folders(group.path)  # in hierarchies that only others use
+        if not dry_run:
+            remove_cgroup_folders(group.path)
+        yield from (f"cgroup {folder}" for folder in more if str(folder) not in group.directories)
 
 
 def _name(pid: int) -> str:

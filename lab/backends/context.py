@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from runtime.images import ImageStore
     from runtime.spawn import Spawner
 
-__all__ = ["Context", "Shared", "cgroup_folders", "cgroup_of", "remove_cgroup_folders", "run_cgroup"]
+__all__ = [
+    "Context",
+    "Shared",
+    "cgroup_folders",
+    "cgroup_of",
+    "remove_cgroup_folders",
+    "run_cgroup",
+]
 
 
 def cgroup_of(run: str) -> str:
@@ -112,9 +119,9 @@ class Shared:
     @cached_property
     def images(self) -> ImageStore:
         """The content-addressed image store in the cache."""
-        from runtime.images import ImageStore
+        from lab.backends.images import image_store
 
-        return ImageStore(self.cache / "images")
+        return image_store(self.cache / "images")
 
     @cached_property
     def cgroup(self) -> Cgroup:

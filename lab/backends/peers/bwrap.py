@@ -68,7 +68,7 @@ class BwrapBackend:
         Raises `BackendError` for a workload of another user than root: bwrap changes the user only
         in a user namespace, where files would belong to nobody."""
         if workload.uid or workload.gid:
-            raise BackendError("bwrap: changes the user only in a user namespace: use uid and gid 0")
+            raise BackendError("bwrap changes the user only in a user namespace: use uid 0, gid 0")
         with translated():
             image = self._shared.images.ensure(workload.image)
             layers = tuple(image.layers)

@@ -1,9 +1,9 @@
 """A dockerd of the lab's own: beside one that the host may have, and gone after the run.
 
 It lives in a mount namespace with a /run of its own, so that its mounts, its containerd's sockets
-and its state show nowhere and go with its processes; those are in a cgroup of the run. Only its data
-and its socket are on the host's disk, in the run's folder. So `lab gc` finds all that a killed lab
-leaves of it.
+and its state show nowhere and go with its processes; those are in a cgroup of the run. Only its
+data and its socket are on the host's disk, in the run's folder. So `lab gc` finds all that a killed
+lab leaves of it.
 """
 
 from __future__ import annotations
