@@ -42,7 +42,9 @@ def known_images() -> list[str]:
 def _recipes() -> Mapping[str, Recipe]:
     from runtime.images import RECIPES, Recipe
 
-    gigabyte = Recipe("gigabyte", "busybox and a file of 1 GiB, for the scale experiment", _gigabyte)
+    gigabyte = Recipe(
+        "gigabyte", "busybox and a file of 1 GiB, for the scale experiment", _gigabyte
+    )
     return {**RECIPES, gigabyte.name: gigabyte}
 
 

@@ -50,9 +50,7 @@ def _resources(limits: Limits) -> dict[str, Any]:
     }
 
 
-def run_line(
-    program: str, root: Path, folder: Path, name: str, *, log: Path
-) -> tuple[str, ...]:
+def run_line(program: str, root: Path, folder: Path, name: str, *, log: Path) -> tuple[str, ...]:
     """``runc run`` in the foreground: it ends when the container has ended and is gone. `root` is
     for the state of all containers, `folder` the bundle. The event channel is its descriptor 3."""
     return (

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from lab.backends.base import Capabilities, Prepared, Workload
 from lab.backends.channel import Pipes
 from lab.backends.context import Context
-from lab.backends.peers.instance import PeerInstance
+from lab.backends.peers.instance import PeerInstance, make_folder
 from lab.backends.peers.program import missing_program, version
 from lab.backends.peers.stage import RootStages, own_root
 from lab.backends.process import root_needed, translated
@@ -114,7 +114,7 @@ class BwrapBackend:
             undo.callback(cgroup.remove)
             marks = {"cgroup": time.monotonic_ns()}
             before, root = prepared.before, prepared.root
-            folder.mkdir()
+            make_folder(folder)
             undo.callback(shutil.rmtree, folder)
             if work.writes_root:
                 before += own_root(folder, prepared.layers)

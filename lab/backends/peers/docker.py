@@ -22,7 +22,7 @@ from lab.backends.base import Capabilities, Prepared, Workload
 from lab.backends.channel import Pipes
 from lab.backends.context import Context
 from lab.backends.peers.daemon import Daemon
-from lab.backends.peers.instance import Group, PeerInstance
+from lab.backends.peers.instance import Group, PeerInstance, make_folder
 from lab.backends.peers.oci import install_lab_oci
 from lab.backends.peers.program import missing_program, version
 from lab.backends.process import root_needed, translated
@@ -88,7 +88,7 @@ class DockerBackend:
         folder = self._shared.state / name
         path = f"{self._shared.cgroup.path}/{name}"
         with translated(), contextlib.ExitStack() as undo:
-            folder.mkdir()
+            make_folder(folder)
             undo.callback(shutil.rmtree, folder)
             pipes = Pipes(stdin=prepared.workload.stdin)
             undo.callback(pipes.close)
@@ -110,9 +110,7 @@ class DockerBackend:
             undo.pop_all()
         pipes.launched()
         group = Group(self._shared.cgroup.layout, path)
-        return PeerInstance(
-            name, process, group, pipes, folders=(folder,), marks={}, failure=_said
-        )
+        return PeerInstance(name, process, group, pipes, folders=(folder,), marks={}, failure=_said)
 
     def close(self) -> None:
         """Stop the daemon."""
@@ -128,9 +126,7 @@ class DockerLabBackend(DockerBackend):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._program = str(context.shared.state / f"{self.name}-oci")
-        self._daemon = Daemon(
-            context.shared, f"{self.name}-daemon", {self.runtime: self._program}
-        )
+        self._daemon = Daemon(context.shared, f"{self.name}-daemon", {self.runtime: self._program})
 
     def prepare(self, workload: Workload) -> Prepared:
         """Have the runtime installed, too."""

@@ -4,7 +4,9 @@ workload is not."""
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from runtime.cgroups import Cgroup, CgroupLayout
     from runtime.spawn import Process
 
-__all__ = ["Group", "PeerInstance"]
+__all__ = ["Group", "PeerInstance", "make_folder"]
 
 _PATIENCE_S = 10.0
 _AGAIN_S = 0.05
@@ -126,14 +128,26 @@ class PeerInstance(ProcessInstance):
                 shutil.rmtree(folder)
 
     def _end(self) -> None:
-        """Kill the container: the program then ends by itself and cleans up. Again and again, for
-        it may not have come to make the container; and at last the program itself."""
+        """Kill the container and not the program, which then ends by itself, having waited for its
+        child and cleaned up. Again and again, for it may not have come to make the container; and
+        at last the program itself."""
         deadline = time.monotonic() + _PATIENCE_S
         while self._process.poll() is None:
-            self._cgroup.kill(_PATIENCE_S)
+            for pid in self._cgroup.processes():
+                if pid != self._process.pid:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             try:
                 self._process.wait(_AGAIN_S)
             except subprocess.TimeoutExpired:
                 if time.monotonic() > deadline:
                     self._process.kill()
                     self._process.wait(_PATIENCE_S)
+
+
+def make_folder(folder: Path) -> None:
+    """An instance's own. Raises `BackendError` if another one has it."""
+    try:
+        folder.mkdir()
+    except FileExistsError as error:
+        raise BackendError(f"{folder}: is there already: an instance of that name") from error

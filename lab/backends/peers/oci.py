@@ -24,7 +24,7 @@ from lab.backends.base import Capabilities, Prepared, Workload
 from lab.backends.channel import Pipes
 from lab.backends.context import Context
 from lab.backends.peers.bundle import NAME, config_text, run_line
-from lab.backends.peers.instance import Group, PeerInstance
+from lab.backends.peers.instance import Group, PeerInstance, make_folder
 from lab.backends.peers.program import missing_program, version
 from lab.backends.peers.stage import RootStages, own_root
 from lab.backends.process import root_needed, translated
@@ -117,10 +117,7 @@ class OciBackend:
         log = folder / "log.json"
         with translated(), contextlib.ExitStack() as undo:
             before = prepared.before
-            try:
-                folder.mkdir()
-            except FileExistsError as error:
-                raise BackendError(f"{folder}: there is an instance of that name") from error
+            make_folder(folder)
             undo.callback(shutil.rmtree, folder)
             if work.writes_root:
                 before += own_root(folder, prepared.layers)
