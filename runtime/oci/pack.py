@@ -125,8 +125,9 @@ def _modules() -> list[tuple[str, Path]]:
 
 
 def _code(source: Path) -> CodeType:
-    """Its code as of -OO, but for the asserts: a docstring is only read where it is written."""
-    code: CodeType = compile(source.read_bytes(), str(source), "exec", dont_inherit=True, optimize=2)
+    """Its code as `python -OO` has it: a docstring is only read where it is written."""
+    text = source.read_bytes()
+    code: CodeType = compile(text, str(source), "exec", dont_inherit=True, optimize=2)
     return code
 
 
