@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,13 @@ def test_the_init_reaps_orphans_and_ends_with_the_program(run: Run) -> None:
 def zombies(container: Container) -> list[str]:
     """Children of its PID 1 that have ended and that nobody has waited for."""
     pids = Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text().split()
-    return [pid for pid in pids if "State:\tZ" in Path(f"/proc/{pid}/status").read_text()]
+    files = [(pid, Path(f"/proc/{pid}/status")) for pid in pids]
+    found = []
+    for pid, file in files:
+        with suppress(FileNotFoundError, ProcessLookupError):  # waited for just now
+            if "State:\tZ" in file.read_text():
+                found.append(pid)
+    return found
 
 
 def test_without_init_the_workload_is_pid_1_and_orphans_stay_zombies(
