@@ -1,43 +1,50 @@
 """`lab bench`: a suite, from its plan to its records.
 
-For each experiment of the suite: make the plan, prepare each backend once, then run trial after
-trial and append each record as it is made. Everything that was started is on one ExitStack.
+For each experiment of the suite: prepare each backend once, then run trial after trial and append
+each record as it is made. Everything that was started is on one ExitStack.
 """
 
 from __future__ import annotations
 
 import contextlib
 import random
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from lab import host, ownership
+from lab import checks, host, ownership
 from lab.backends import find_backend
 from lab.backends.base import Backend, Prepared
 from lab.backends.context import Context, Shared
-from lab.errors import ExperimentError
-from lab.experiment import ExperimentSpec, Suite, closest
+from lab.checks import LeftOut
+from lab.errors import BackendError, ExperimentError, StoreError
+from lab.experiment import ExperimentSpec, Suite
 from lab.experiments import Experiment, find_experiment
+from lab.gc import collect_run
 from lab.interrupt import Interrupts
+from lab.mistakes import closest
 from lab.plan import Plan, make_plan
 from lab.record import Record, TrialId
 from lab.store import Results, Run, RunWriter
-from lab.trial import run_trial, skipped
+from lab.trial import in_words, not_run, run_trial
 
-__all__ = ["PlannedExperiment", "Progress", "bench", "new_run_id", "plan_suite"]
+__all__ = ["PlannedExperiment", "Progress", "bench", "plan_suite"]
 
 
 class Progress(Protocol):
     """Who watches a run. Every method returns at once."""
 
-    def experiment(self, planned: PlannedExperiment, done: frozenset[int]) -> None:
-        """The trials of this experiment begin; those in `done` were run before."""
+    def begin(self, planned: Sequence[PlannedExperiment], left_out: LeftOut) -> None:
+        """All was checked, and now it begins."""
 
-    def preparing(self, what: str) -> None:
+    def note(self, text: str) -> None:
+        """Something that a reader of the records should know."""
+
+    def experiment(self, planned: PlannedExperiment, done: frozenset[int]) -> None:
+        """This experiment's turn; its trials in `done` were run before."""
+
+    def preparing(self, backend: str) -> None:
         """Something untimed and possibly long happens: an image, a kernel, a probe."""
 
     def trial(self, trial: TrialId) -> None:
@@ -56,21 +63,6 @@ class PlannedExperiment:
     plan: Plan
 
 
-@dataclass
-class _Side:
-    """One backend of one experiment, made ready; or the reason why it is left out."""
-
-    backend: Backend | None = None
-    prepared: Prepared | None = None
-    reason: str = ""
-
-
-def new_run_id(suite: str) -> str:
-    """``20261124T131502-quick-3fa9``: sorts by time, says what, and does not collide."""
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    return f"{now}-{suite}-{secrets.token_hex(2)}"
-
-
 def plan_suite(suite: Suite) -> list[PlannedExperiment]:
     """Check every name in the suite and make the plans. Creates nothing.
 
@@ -79,12 +71,19 @@ def plan_suite(suite: Suite) -> list[PlannedExperiment]:
     planned = []
     for spec in suite.experiment:
         experiment = find_experiment(spec.kind)
-        for name in (*spec.backends, *_named(spec)):
-            find_backend(name)
-        _check_options(spec)
-        _check_image(spec.image)
+        try:
+            _check_names(spec)
+        except ExperimentError as error:
+            raise ExperimentError(f"{spec.kind}: {error}") from error
         planned.append(PlannedExperiment(spec, experiment, make_plan(spec, experiment, seed)))
     return planned
+
+
+def _check_names(spec: ExperimentSpec) -> None:
+    for name in (*spec.backends, *_named(spec)):
+        find_backend(name)
+    _check_options(spec)
+    _check_image(spec.image)
 
 
 def _named(spec: ExperimentSpec) -> Iterator[str]:
@@ -122,57 +121,46 @@ def bench(
     *,
     run: str,
     resume: bool = False,
+    alone: contextlib.AbstractContextManager[None] | None = None,
 ) -> None:
-    """Run everything that is planned and not done yet. Raises `Interrupted` on SIGINT or SIGTERM,
-    after everything that was started has been stopped."""
+    """Run everything that is planned and not done yet, within `alone`. Raises `Interrupted` on
+    SIGINT, SIGTERM or SIGHUP, after everything that was started has been stopped.
+
+    Before anything is made raises `HostError` if no backend can run here, `ExperimentError` for a
+    run that cannot be gone on with, `StoreError` for results that cannot be written; later
+    `RunBusy`, and `StoreError` for a record that cannot be written."""
+    left_out = checks.left_out(planned, cache)
+    facts = host.facts()
+    begun = checks.check_resumable(results, run, planned, facts) if resume else {}
+    checks.check_folders(results.root, cache)
     with contextlib.ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
+        if alone is not None:
+            stack.enter_context(alone)
+        stack.enter_context(_nothing_left(cache, run))
         state = stack.enter_context(ownership.own_run(cache, run))
         shared = stack.enter_context(Shared(run, cache, state))
-        facts = host.facts()
+        progress.begin(planned, left_out)
+        for one in list(begun.values())[:1]:
+            for text in checks.changed_since(one, facts):
+                progress.note(text)
         for item in planned:
-            _run_experiment(suite, item, results, shared, facts, progress, interrupts, resume)
+            writer = _writer(suite, item, results, run, facts, begun.get(item.spec.kind))
+            _Turn(item, writer, shared, left_out, progress, interrupts).run()
 
 
-def _run_experiment(
-    suite: Suite,
-    planned: PlannedExperiment,
-    results: Results,
-    shared: Shared,
-    facts: dict[str, Any],
-    progress: Progress,
-    interrupts: Interrupts,
-    resume: bool,
-) -> None:
-    spec, plan = planned.spec, planned.plan
-    with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(_writer(suite, planned, results, shared.run, facts, resume))
-        done = frozenset(writer.done())
-        left = [trial for trial in plan.trials if trial.index not in done]
-        sides = {
-            name: _prepare(name, planned, shared, stack, progress)
-            for name in dict.fromkeys(trial.backend for trial in left)
-        }
-        progress.experiment(planned, done)
-        for trial in left:
-            side = sides[trial.backend]
-            progress.trial(trial)
-            if side.backend is None or side.prepared is None:
-                record = skipped(shared.run, trial, side.reason)
-            else:
-                record = run_trial(
-                    shared.run,
-                    trial,
-                    spec,
-                    planned.experiment,
-                    side.backend,
-                    side.prepared,
-                    interrupts,
-                )
-            with interrupts.held():
-                writer.append(record)
-            progress.record(record)
-        writer.finish()
+@contextlib.contextmanager
+def _nothing_left(cache: Path, run: str) -> Iterator[None]:
+    """Before: what a killed owner of the same run left would be in the way. After a failure or an
+    interrupt: one may have come between the making of a thing and the note that it must go."""
+    for _ in collect_run(cache, run):
+        pass
+    try:
+        yield
+    except BaseException:
+        for _ in collect_run(cache, run):
+            pass
+        raise
 
 
 def _writer(
@@ -181,13 +169,10 @@ def _writer(
     results: Results,
     run: str,
     facts: dict[str, Any],
-    resume: bool,
+    begun: Run | None,
 ) -> RunWriter:
-    if resume:
-        for existing in results.find(run):
-            if existing.experiment == planned.spec.kind:
-                _check_resumable(existing, planned.plan, facts)
-                return results.open_for_resume(existing)
+    if begun is not None:
+        return results.open_for_resume(begun)
     document = suite.model_copy(update={"seed": planned.plan.seed}).as_document()
     return results.create(
         facts["hostname"],
@@ -200,33 +185,101 @@ def _writer(
     )
 
 
-def _check_resumable(run: Run, plan: Plan, facts: dict[str, Any]) -> None:
-    if run.host != facts["hostname"]:
-        raise ExperimentError(
-            f"run {run.run_id} was made on {run.host} and this host is {facts['hostname']}: "
-            "records of two hosts are not pooled in one run"
-        )
-    if run.plan != list(plan.trials):
-        raise ExperimentError(
-            f"{run.path}: its plan is not the one that this version of the lab makes from the same "
-            "experiment and seed: begin a new run"
-        )
+@dataclass(frozen=True)
+class _Side:
+    """One backend of one experiment, made ready."""
+
+    backend: Backend
+    prepared: Prepared
 
 
-def _prepare(
-    name: str,
-    planned: PlannedExperiment,
-    shared: Shared,
-    stack: contextlib.ExitStack,
-    progress: Progress,
-) -> _Side:
-    spec = planned.spec
-    backend = find_backend(name)(Context(shared, spec.options.get(name, {})))
-    stack.callback(backend.close)
-    can = backend.capabilities()
-    if not can.available:
-        return _Side(reason=f"{name}: {can.missing['available']}")
-    for need in sorted(planned.experiment.needs & can.missing.keys()):
-        return _Side(reason=f"{name}: lacks {need}: {can.missing[need]}")
-    progress.preparing(f"{spec.kind}: preparing {name} ({spec.image})")
-    return _Side(backend, backend.prepare(planned.experiment.workload(spec)))
+@dataclass(frozen=True)
+class _Absent:
+    """One that takes no part: left out because it cannot, or failed where it should have."""
+
+    status: Literal["failed", "skipped"]
+    cause: str
+    log_tail: str = ""
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One experiment's turn within a run."""
+
+    planned: PlannedExperiment
+    writer: RunWriter
+    shared: Shared
+    left_out: LeftOut
+    progress: Progress
+    interrupts: Interrupts
+
+    def run(self) -> None:
+        """All trials that are not done yet, in the plan's order."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._close)
+            done = frozenset(self.writer.done())
+            left = [trial for trial in self.planned.plan.trials if trial.index not in done]
+            self.progress.experiment(self.planned, done)
+            names = dict.fromkeys(trial.backend for trial in left)
+            sides = {name: self._prepare(name, stack) for name in names}
+            for trial in left:
+                self.progress.trial(trial)
+                record = self._trial(trial, sides[trial.backend])
+                with self.interrupts.held(), self._storing():
+                    self.writer.append(record)
+                self.progress.record(record)
+            with self._storing():
+                self.writer.finish()
+
+    def _trial(self, trial: TrialId, side: _Side | _Absent) -> Record:
+        if isinstance(side, _Absent):
+            return not_run(self.shared.run, trial, side.status, side.cause, side.log_tail)
+        return run_trial(
+            self.shared.run,
+            trial,
+            self.planned.spec,
+            self.planned.experiment,
+            side.backend,
+            side.prepared,
+            self.interrupts,
+        )
+
+    def _prepare(self, name: str, stack: contextlib.ExitStack) -> _Side | _Absent:
+        spec = self.planned.spec
+        if reason := self.left_out.get((spec.kind, name)):
+            return _Absent("skipped", f"{name}: {reason}")
+        self.progress.preparing(name)
+        try:
+            backend = find_backend(name)(Context(self.shared, spec.options.get(name, {})))
+            stack.callback(backend.close)
+            prepared = backend.prepare(self.planned.experiment.workload(spec))
+        except (BackendError, OSError) as error:
+            cause, log_tail = in_words(error)
+            return _Absent("failed", f"{name} could not be prepared: {cause}", log_tail)
+        self._check_image(prepared)
+        return _Side(backend, prepared)
+
+    def _check_image(self, prepared: Prepared) -> None:
+        """A run that is gone on with has one image to its end, even if its name has moved."""
+        for record in self.writer.run.records():
+            if record.workload and record.workload.image_digest != prepared.image_digest:
+                raise ExperimentError(
+                    f"--resume: image {prepared.workload.image} was "
+                    f"{record.workload.image_digest} when run {record.run} began and is "
+                    f"{prepared.image_digest} now: begin a new run"
+                )
+
+    @contextlib.contextmanager
+    def _storing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"{self.writer.run.path}: a record cannot be written: {error.strerror}; what was "
+                "measured before is kept. Mend that, then go on with: "
+                f"lab bench --resume {self.shared.run}"
+            ) from error
+
+    def _close(self) -> None:
+        with self._storing():
+            self.writer.__exit__()

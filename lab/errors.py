@@ -9,6 +9,7 @@
     │   └── StillAlive        an instance outlived the whole ladder of stops
     ├── StoreError            a run folder that cannot be read or written
     │   └── FormatTooNew      a run made by a newer version of the lab
+    ├── RunBusy               another process runs that run now
     └── HostError             the host lacks what the command needs; the message says what to do
 
 A message says what was tried, on which object, what came back and what the user can do.
@@ -24,6 +25,7 @@ __all__ = [
     "HostError",
     "LabError",
     "NotReady",
+    "RunBusy",
     "RunNotFound",
     "StillAlive",
     "StoreError",
@@ -70,6 +72,10 @@ class StoreError(LabError):
 
 class FormatTooNew(StoreError):
     """The run was written by a newer version of the lab, which this one will not guess at."""
+
+
+class RunBusy(LabError):
+    """Another process, which the message names, runs that run now."""
 
 
 class HostError(LabError):

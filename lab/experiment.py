@@ -7,7 +7,7 @@ describes every key. Everything is checked before anything is created, and a mis
 
 from __future__ import annotations
 
-import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -26,10 +26,19 @@ from pydantic import (
 
 from lab.backends.base import Limits
 from lab.errors import ExperimentError
+from lab.mistakes import sentence
 from lab.units import parse_seconds, parse_size
 
 __all__ = ["ExperimentSpec", "LimitsSpec", "Suite", "builtin_suites", "load_suite", "parse_suite"]
 
+
+def _name(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
+        raise ValueError("must be at most 64 letters, digits, - and _")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_name)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 Count = Annotated[int, Field(ge=1)]
@@ -99,7 +108,7 @@ class ExperimentSpec(_Strict):
 class Suite(_Strict):
     """A whole experiment file."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+    name: Name
     description: str = ""
     seed: int | None = Field(None, ge=0, lt=2**63)
     experiment: tuple[ExperimentSpec, ...] = Field(min_length=1)
@@ -141,58 +150,7 @@ def parse_suite(document: Mapping[str, Any], *, source: str) -> Suite:
     try:
         return Suite.model_validate(document)
     except ValidationError as error:
-        raise ExperimentError(f"{source}: {_sentence(error)}") from error
-
-
-def closest(wrong: str, choices: Iterable[str]) -> str:
-    """``did you mean "x"? choices: a, b, x`` for a message."""
-    choices = sorted(choices)
-    near = difflib.get_close_matches(wrong, choices, n=1)
-    hint = f'did you mean "{near[0]}"? ' if near else ""
-    return f"{hint}choices: {', '.join(choices)}"
-
-
-def _sentence(error: ValidationError) -> str:
-    """The first mistake of a pydantic error as one sentence that names the key."""
-    errors = _without_lost_branches(error.errors(include_url=False))
-    # The unknown key, where there is one, is the cause.
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    key = _key(first["loc"])
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 and _distinct(errors) else ""
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {key}; {closest(str(first['loc'][-1]), _keys_at(first['loc']))}{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        return f"key {key} is missing{more}"
-    given = "" if isinstance(first["input"], Mapping | list) else f", got {first['input']!r}"
-    return f"{key + ': ' if key else ''}{message[0].lower()}{message[1:]}{given}{more}"
-
-
-def _without_lost_branches(errors: list[Any]) -> list[Any]:
-    """A union reports an error for each branch: those that want another type than was given say
-    nothing, if another branch took the type and found fault with the value."""
-    faults = {
-        tuple(e["loc"][:n]) for e in errors if not _wants_other(e) for n in range(len(e["loc"]))
-    }
-    return [e for e in errors if not (_wants_other(e) and e["loc"][:-1] in faults)]
-
-
-def _wants_other(error: Any) -> bool:
-    return error["type"].endswith("_type") and _is_branch(error["loc"][-1])
-
-
-def _is_branch(part: int | str) -> bool:
-    """Names of union branches are pydantic's, not the user's."""
-    return isinstance(part, str) and (part in {"int", "constrained-int"} or "[" in part)
-
-
-def _distinct(errors: list[Any]) -> bool:
-    return len({_key(e["loc"]) for e in errors}) > 1
-
-
-def _key(loc: tuple[int | str, ...]) -> str:
-    parts = [f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc if not _is_branch(p)]
-    return "".join(parts).removeprefix(".")
+        raise ExperimentError(f"{source}: {sentence(error, _keys_at)}") from error
 
 
 def _keys_at(loc: tuple[int | str, ...]) -> Iterable[str]:

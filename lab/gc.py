@@ -1,71 +1,116 @@
 """`lab gc`: find and remove what killed runs left behind.
 
-A run is dead when nobody holds the lock in its state directory (`lab.ownership`). What it can have
-left carries its id: the cgroups ``lab-<run id>`` with the processes in them, mounts and files below
-its state directory. Its network and mount namespaces have no names: they are gone with their
-processes.
+A run is dead when nobody holds its locks (`lab.ownership`). What it can have left carries its id:
+the cgroups ``lab-<run id>`` with the processes in them, mounts and files below its state directory;
+and in the cache, half-made images, kernels and disks. Its network and mount namespaces have no
+names: they are gone with their processes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab.ownership import abandoned, held, runs_dir
+from lab.backends.context import cgroup_of
+from lab.errors import LabError
+from lab.ownership import OWNER, RUN_ID, abandoned, claimed, held, locked, runs_dir
 
-__all__ = ["collect"]
+__all__ = ["collect", "collect_run"]
 
 
-def collect(cache: Path, *, dry_run: bool = False) -> list[str]:
-    """Remove it, and return what it was, one text a thing. Touches no live run.
+def collect(cache: Path, *, dry_run: bool = False) -> Iterator[str]:
+    """Remove it, naming each thing when it has gone. Touches no live run, of whatever cache.
 
-    With `dry_run` nothing is removed. Raises `lab.errors.LabError` for what cannot be."""
-    removed: list[str] = []
-    dead = abandoned(cache)
-    for run in sorted({*dead, *_cgroup_runs(cache)}):
-        removed += _remove_cgroups(run, dry_run)
-    for run in dead:
-        state = runs_dir(cache) / run
-        removed += _unmount(state, dry_run)
-        removed.append(f"directory {state}")
-        if not dry_run:
-            shutil.rmtree(state)
-    return removed
+    With `dry_run` nothing is removed. What cannot be removed does not stop the rest; at the end
+    raises `LabError` that names it."""
+    failures: list[str] = []
+    for run in sorted({*abandoned(cache), *_cgroup_runs(cache)}):
+        with _told(failures, f"run {run}"):
+            yield from collect_run(cache, run, dry_run=dry_run)
+    with _told(failures, f"cache {cache}"):
+        yield from _half_made(cache, dry_run)
+    if failures:
+        advice = "" if os.geteuid() == 0 else "; run it as root: sudo lab gc"
+        raise LabError(f"not removed: {'; '.join(failures)}{advice}")
+
+
+@contextlib.contextmanager
+def _told(failures: list[str], about: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        failures.append(f"{about}: {error.filename}: {error.strerror}")
+    except LabError as error:
+        failures.append(f"{about}: {error}")
+
+
+def collect_run(cache: Path, run: str, *, dry_run: bool = False) -> Iterator[str]:
+    """The same for one run; nothing if it has an owner."""
+    state = runs_dir(cache) / run
+    with claimed(state / OWNER) as dead:
+        if not dead or _cgroup_held(run):
+            return
+        yield from _remove_cgroups(run, dry_run)
+        if state.is_dir():
+            yield from _unmount(state, dry_run)
+            if not dry_run:
+                shutil.rmtree(state)
+            yield f"directory {state}"
+
+
+def _roots() -> list[Path]:
+    """The hierarchies' roots, in the order in which a cgroup is made."""
+    from runtime.cgroups import Cgroup, CgroupLayout
+
+    group = Cgroup.adopt(CgroupLayout.detect(), cgroup_of("x"))
+    return [Path(directory).parent for directory in group.directories]
 
 
 def _cgroup_runs(cache: Path) -> Iterator[str]:
-    """Runs that have a cgroup and no living owner."""
-    from lab.backends.context import cgroup_of
-    from runtime.cgroups import CgroupLayout
-
-    layout = CgroupLayout.detect()
+    """Runs that have a cgroup and no living owner, here or in another cache."""
     prefix = cgroup_of("")
-    for root in layout.roots:
-        for path in Path(root).glob(f"{prefix}*"):
-            run = path.name.removeprefix(prefix)
-            if not held(runs_dir(cache) / run):
-                yield run
+    roots = _roots()
+    if not roots:
+        return
+    with locked(roots[0]):  # whoever makes a cgroup holds it until the new one is locked
+        names = {path.name for root in roots for path in root.glob(f"{prefix}*")}
+    for name in names:
+        run = name.removeprefix(prefix)
+        if not RUN_ID.fullmatch(run):
+            continue  # the name of something else
+        if not held(runs_dir(cache) / run / OWNER) and not _cgroup_held(run):
+            yield run
+
+
+def _cgroup_held(run: str) -> bool:
+    return any(held(root / cgroup_of(run)) for root in _roots())
 
 
 def _remove_cgroups(run: str, dry_run: bool) -> Iterator[str]:
-    from lab.backends.context import cgroup_of
     from lab.backends.process import translated
     from runtime.cgroups import Cgroup, CgroupLayout
 
     with translated():
         group = Cgroup.adopt(CgroupLayout.detect(), cgroup_of(run))
-        for pid in group.processes():
-            yield f"process {pid} ({_name(pid)})"
-        if not dry_run and any(Path(d).exists() for d in group.directories):
+        processes = [f"process {pid} ({_name(pid)})" for pid in group.processes()]
+        if processes and not dry_run:
             group.kill(10)
-        for top in group.directories:
-            # From the leaves up: a cgroup with children cannot be removed.
-            for folder, _, _ in os.walk(top, topdown=False):
-                yield f"cgroup {folder}"
-                if not dry_run:
-                    Path(folder).rmdir()
+        yield from processes
+        below = {
+            str(Path(folder).relative_to(top))
+            for top in group.directories
+            for folder, _, _ in os.walk(top)
+        }
+        # From the leaves up: a cgroup with children cannot be removed.
+        for name in sorted(below, key=lambda name: name.count("/") - (name == "."), reverse=True):
+            one = Cgroup.adopt(group.layout, f"{group.path}/{name}".removesuffix("/."))
+            folders = [f"cgroup {folder}" for folder in one.directories if Path(folder).exists()]
+            if not dry_run:
+                one.remove()
+            yield from folders
 
 
 def _name(pid: int) -> str:
@@ -81,6 +126,24 @@ def _unmount(state: Path, dry_run: bool) -> Iterator[str]:
 
     points = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for point in sorted((p for p in points if Path(p).is_relative_to(state)), reverse=True):
-        yield f"mount {point}"
         if not dry_run:
             umount2(point, MNT_DETACH)
+        yield f"mount {point}"
+
+
+def _half_made(cache: Path, dry_run: bool) -> Iterator[str]:
+    """What somebody was making for the cache when he was killed. Whoever makes the next entry
+    would remove it too."""
+    from runtime.images import ImageStore
+    from vm.cache import sweep
+
+    if not cache.is_dir():
+        return
+    folders = (path for path in sorted(cache.iterdir()) if path.is_dir() and path.name[0] != ".")
+    for folder in (cache, *folders):
+        yield from (f"directory {path}" for path in sweep(folder, dry_run=dry_run))
+    making = cache / "images" / "tmp"
+    if making.is_dir() and not dry_run:
+        before = sorted(making.iterdir())
+        ImageStore(cache / "images")  # sweeps when it is opened
+        yield from (f"directory {path}" for path in before if not path.exists())

@@ -25,7 +25,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(LabError):
-    """A signal asked the run to stop. What was measured is kept."""
+    """A signal, of this number, asked the run to stop. What was measured is kept."""
+
+    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class Interrupts:
@@ -72,7 +76,8 @@ class Interrupts:
         """Raises `Interrupted`, once, if a signal has come."""
         if self._received is not None and not self._raised:
             self._raised = True
-            raise Interrupted(f"interrupted by {signal.Signals(self._received).name}")
+            name = signal.Signals(self._received).name
+            raise Interrupted(f"interrupted by {name}", self._received)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

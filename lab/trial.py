@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lab.backends.base import READY, Backend, Instance, Prepared
 from lab.errors import BackendError, NotReady
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lab.experiment import ExperimentSpec
     from lab.experiments import Experiment
 
-__all__ = ["Running", "Trial", "run_trial", "skipped"]
+__all__ = ["Running", "Trial", "in_words", "not_run", "run_trial"]
 
 TAIL = 4096
 """Bytes of a failed workload's output that its record keeps."""
@@ -119,26 +119,29 @@ class Trial:
     def _await(self, waiting: Sequence[Running], byte: bytes, *, at_least: int) -> None:
         deadline = time.monotonic() + self.spec.timeout
         with selectors.DefaultSelector() as selector:
+            selector.register(self._interrupts, selectors.EVENT_READ)
             for r in waiting:
                 selector.register(r.instance.fileno(), selectors.EVENT_READ, r)
-            selector.register(self._interrupts, selectors.EVENT_READ)
-            while at_least > 0:
-                ready = selector.select(deadline - time.monotonic())
+            ready = list(waiting)  # look first: see `Instance.fileno`
+            while True:
                 now = time.monotonic_ns()
-                self._interrupts.check()
-                if not ready and time.monotonic() >= deadline:
-                    late = next(k.data for k in selector.get_map().values() if k.data)
-                    raise self._failure(
-                        late, f"did not send {byte.decode()!r} within {self.spec.timeout:g} s"
-                    )
-                for key, _ in ready:
-                    r = key.data
+                for r in ready:
                     self._take(r, now)
                     if r.arrival(byte) is not None:
-                        selector.unregister(key.fileobj)
+                        selector.unregister(r.instance.fileno())
                         at_least -= 1
                     elif r.ended:
                         raise self._failure(r, f"ended before it sent {byte.decode()!r}")
+                if at_least <= 0:
+                    return
+                found = selector.select(deadline - time.monotonic())
+                ready = [key.data for key, _ in found if key.data is not None]
+                self._interrupts.check()
+                if not ready and time.monotonic() >= deadline:
+                    late = next(k.data for k in selector.get_map().values() if k.data is not None)
+                    raise self._failure(
+                        late, f"did not send {byte.decode()!r} within {self.spec.timeout:g} s"
+                    )
 
     @staticmethod
     def _take(running: Running, now: int) -> None:
@@ -182,10 +185,9 @@ def run_trial(
             name = f"{trial_id.experiment}-{trial_id.backend}-{trial_id.index}"
             trial = Trial(spec, backend, prepared, name, stack, interrupts)
             experiment.measure(trial, trial_id.factors)
-    except BackendError as error:
-        cause, argv, log_tail = str(error), list(error.argv), error.log_tail
-    except OSError as error:
-        cause = f"{type(error).__name__}: {error}"
+    except (BackendError, OSError) as error:
+        cause, log_tail = in_words(error)
+        argv = list(getattr(error, "argv", ()))
     launched = trial.launched if trial else []
     return Record(
         run=run,
@@ -205,23 +207,41 @@ def run_trial(
     )
 
 
-def skipped(run: str, trial_id: TrialId, reason: str) -> Record:
-    """The record of a trial that the backend cannot run here."""
+def in_words(error: BackendError | OSError) -> tuple[str, str]:
+    """The cause in one line, and the log that belongs to it."""
+    if not isinstance(error, BackendError):
+        about = f"{error.filename}: " if error.filename else ""
+        return f"{about}{error.strerror or error}", ""
+    cause, _, more = str(error).partition("\n")
+    return cause, (error.log_tail or more)[-TAIL:]
+
+
+def not_run(
+    run: str,
+    trial_id: TrialId,
+    status: Literal["failed", "skipped"],
+    cause: str,
+    log_tail: str = "",
+) -> Record:
+    """The record of a trial that was not even begun: skipped, because the backend cannot run it
+    here, or failed, because it could not be prepared."""
     return Record(
         run=run,
         trial=trial_id,
-        status="skipped",
-        cause=reason,
+        status=status,
+        cause=cause,
         started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         t0_ns=None,
         duration_s=0.0,
         workload=None,
+        log_tail=log_tail,
     )
 
 
 def workload_facts(prepared: Prepared) -> WorkloadFacts:
-    """The work as it was given to the backend."""
+    """The work as it really was on this backend."""
     work = prepared.workload
+    limits = prepared.limits or work.limits
     return WorkloadFacts(
         image=work.image,
         image_digest=prepared.image_digest,
@@ -230,8 +250,9 @@ def workload_facts(prepared: Prepared) -> WorkloadFacts:
         cwd=work.cwd,
         uid=work.uid,
         gid=work.gid,
-        cpus=work.limits.cpus,
-        memory_bytes=work.limits.memory,
+        cpus=limits.cpus,
+        memory_bytes=limits.memory,
+        pids=limits.pids,
     )
 
 

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["make_once", "scratch"]
+__all__ = ["make_once", "scratch", "sweep"]
 
 _TEMPORARY = ".tmp-"
 
@@ -33,11 +33,19 @@ def _locked(directory: Path, flags: int = fcntl.LOCK_EX) -> Iterator[None]:
         os.close(fd)
 
 
-def _sweep(parent: Path) -> None:
-    """Remove what dead makers left. The caller holds the lock of `parent`."""
+def sweep(parent: Path, *, dry_run: bool = False) -> list[Path]:
+    """Remove what dead makers left in `parent`, and return it."""
+    with _locked(parent):
+        return list(_sweep(parent, dry_run))
+
+
+def _sweep(parent: Path, dry_run: bool = False) -> Iterator[Path]:
+    """The caller holds the lock of `parent`."""
     for leftover in parent.glob(f"{_TEMPORARY}*"):
         with contextlib.suppress(BlockingIOError), _locked(leftover, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            shutil.rmtree(leftover)
+            if not dry_run:
+                shutil.rmtree(leftover)
+            yield leftover
 
 
 @contextlib.contextmanager
@@ -47,7 +55,8 @@ def scratch(parent: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         # Under the parent's lock, so that no sweeper sees the new directory before it is locked.
         with _locked(parent):
-            _sweep(parent)
+            for _ in _sweep(parent):
+                pass
             work = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
             stack.callback(shutil.rmtree, work, ignore_errors=True)
             stack.enter_context(_locked(work))

@@ -36,6 +36,9 @@ class Job:
     hostname: str | None = None
     rlimits: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     """`resource.RLIMIT_*` → (soft, hard); −1 is infinity."""
+    tasks: int | None = None
+    """Most processes and threads that it may have at once, itself included; None: no limit. The
+    guest's kernel needs the pids controller."""
     root: str | None = "/dev/vda"
     """Block device of the root file system; None stays in the initramfs."""
     poweroff: bool = False
@@ -80,6 +83,8 @@ def _check(job: Job) -> None:
     for number in (job.uid, job.gid, *job.groups):
         if not 0 <= number < 2**32 - 1:  # (uid_t)-1 means "leave as it is" to the kernel
             raise ConfigError(f"not a user or group id: {number}")
+    if job.tasks is not None and job.tasks < 1:
+        raise ConfigError(f"a workload is one task at least, not {job.tasks}")
     if len(job.groups) > _GROUPS_MAX:
         raise ConfigError(f"at most {_GROUPS_MAX} supplementary groups, not {len(job.groups)}")
     if job.hostname is not None and not _HOSTNAME.fullmatch(job.hostname):
@@ -99,6 +104,8 @@ def _fields(job: Job) -> Iterator[str]:
         yield f"h{job.hostname}"
     for resource, (soft, hard) in job.rlimits.items():
         yield f"r{resource} {soft} {hard}"
+    if job.tasks is not None:
+        yield f"t{job.tasks}"
     if job.root is not None:
         yield f"d{job.root}"
     if job.poweroff:

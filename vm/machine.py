@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import select
 import shutil
 import socket
@@ -379,8 +380,8 @@ class Machine:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_LAST_WORDS_S)
         self._pump()
-        if "Kernel panic" in self.console():
-            self._fail(GuestPanic, "the guest kernel panicked")
+        if panic := re.search(r"Kernel panic[^\n\r]*", self.console()):
+            self._fail(GuestPanic, f"the guest gave up: {panic[0]}")
         self._fail(LaunchError, "QEMU ended before the workload did")
 
     def _fail(self, kind: type[MachineError], text: str) -> NoReturn:

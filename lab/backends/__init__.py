@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
 
 from lab.errors import ExperimentError
+from lab.mistakes import closest
 
 if TYPE_CHECKING:
     from lab.backends.base import Backend
@@ -41,8 +42,6 @@ def find_backend(name: str) -> BackendClass:
         if entry.name == name:
             found: BackendClass = entry.load()
             return found
-    from lab.experiment import closest
-
     raise ExperimentError(
         f'backends: there is no backend "{name}"; {closest(name, known_backends())}'
     )

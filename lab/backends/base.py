@@ -1,9 +1,9 @@
 """The workload interface: one frozen description of the work, and two small protocols.
 
 A `Backend` is one way of running a `Workload`; an `Instance` is one that runs now. Fairness is part
-of the interface: the same image digest, argv, env, cwd, uid, gid, CPUs and memory limit reach every
-backend, and what differs between backends (kernel, accelerator, disk path) is told in
-`Prepared.factors` and recorded with each trial.
+of the interface: the same image digest, argv, env, cwd, uid, gid and limits reach every backend;
+what differs (kernel, accelerator, disk path) is told in `Prepared.factors` and recorded with each
+trial.
 
 How a workload talks to the lab, the same on every backend:
 
@@ -41,8 +41,8 @@ READY = b"r"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one instance may take. `memory` in bytes; `cpus` may be a fraction for processes,
-    and is rounded up to whole vCPUs for a virtual machine (the record carries both)."""
+    """What one instance may take: CPUs' worth of time, bytes of memory, tasks alive at once. `cpus`
+    may be a fraction for processes, and is rounded up to whole vCPUs for a virtual machine."""
 
     cpus: float = 1.0
     memory: int = 128 * 2**20
@@ -85,6 +85,8 @@ class Prepared:
     """``sha256:…``, the same on every backend."""
     factors: Mapping[str, str | int | float]
     """What differs from other backends: kernel, accelerator, machine, cpu_model, disk, network."""
+    limits: Limits | None = None
+    """What is really enforced, where it is not the workload's own limits (whole vCPUs)."""
     shared_paths: tuple[Path, ...] = ()
     """Files and trees on disk that all instances of this image share."""
 
@@ -110,7 +112,8 @@ class Instance(Protocol):
 
     def fileno(self) -> int:
         """A descriptor to poll: readable when something has come for `read_events`. It may stand
-        for several channels (an epoll instance is itself pollable)."""
+        for several channels (an epoll instance is itself pollable). Read first, then poll: `wait`
+        and `output` may have taken what made it readable."""
 
     def read_events(self) -> bytes | None:
         """Take what has arrived since the last call, without blocking: the bytes of the event

@@ -7,9 +7,9 @@ that a workload that prints much does not block before it is ready.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
+import time
 from collections.abc import Mapping
 
 from lab.backends.base import EVENT_FD
@@ -19,6 +19,9 @@ __all__ = ["Pipes", "Tail"]
 
 KEPT = 64 * 1024
 """Bytes of each output stream that are kept: the last ones."""
+
+_PATIENCE_S = 10.0
+"""How long a workload may leave its input unread."""
 
 
 class Tail:
@@ -54,6 +57,7 @@ class Pipes:
         self._stdin = -1
         if stdin:
             child[0], self._stdin = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(self._stdin, False)
         self.child: Mapping[int, int] = child
         """Number in the child → descriptor here."""
 
@@ -76,15 +80,20 @@ class Pipes:
 
     def read(self) -> bytes | None:
         """Drain all that is there; the event channel's bytes, or None at its end."""
-        events, ended = bytearray(), self._events not in self._open
-        for fd, _ in self._poll.poll(0):
-            data = self._drain(fd)
-            if fd == self._events:
-                events += data
-                ended = fd not in self._open
-            else:
-                self._tails[fd].add(data)
-        return bytes(events) or (None if ended else b"")
+        self.pump()
+        data = self._drain(self._events) if self._events in self._open else b""
+        return data or (b"" if self._events in self._open else None)
+
+    def pump(self) -> None:
+        """Drain the outputs, and leave events for `read`: so `fileno` stays readable."""
+        for fd in self.outputs:
+            self._tails[fd].add(self._drain(fd))
+
+    @property
+    def outputs(self) -> frozenset[int]:
+        """The descriptors of standard output and error that have not ended: to wait for these
+        alone."""
+        return frozenset(self._open.intersection(self._tails))
 
     def _drain(self, fd: int) -> bytes:
         try:
@@ -98,22 +107,31 @@ class Pipes:
         return data
 
     def write(self, data: bytes) -> None:
-        """Give the workload input. Raises `BackendError` if it takes none."""
+        """Give the workload input. Raises `BackendError` if it takes none, or too little of it."""
         if self._stdin < 0:
             raise BackendError("this workload has no standard input")
-        try:
-            os.write(self._stdin, data)
-        except BrokenPipeError as error:
-            raise BackendError("the workload has closed its standard input") from error
+        left = memoryview(data)
+        deadline = time.monotonic() + _PATIENCE_S
+        poller = select.poll()
+        poller.register(self._stdin, select.POLLOUT)
+        while left:
+            if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise BackendError(
+                    f"the workload left {len(left)} of {len(data)} bytes of input unread for "
+                    f"{_PATIENCE_S:g} s"
+                )
+            try:
+                left = left[os.write(self._stdin, left) :]
+            except BrokenPipeError as error:
+                raise BackendError("the workload has closed its standard input") from error
 
     def output(self) -> tuple[bytes, bytes]:
         """Last bytes of standard output and error."""
-        for fd in [fd for fd in self._open if fd in self._tails]:
-            self._tails[fd].add(self._drain(fd))
+        self.pump()
         return bytes(self._out), bytes(self._err)
 
     def close(self) -> None:
-        """Close every descriptor that is still open. Idempotent."""
+        """Close every descriptor that is still open. What was read before stays. Idempotent."""
         self.launched()
         for fd in self._open:
             os.close(fd)
@@ -121,5 +139,4 @@ class Pipes:
         if self._stdin >= 0:
             os.close(self._stdin)
             self._stdin = -1
-        with contextlib.suppress(ValueError):  # closed before
-            self._poll.close()
+        self._poll.close()

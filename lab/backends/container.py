@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,10 +85,12 @@ class ContainerBackend:
         from runtime import Container
 
         assert isinstance(prepared, ContainerPrepared)
-        pipes = Pipes(stdin=prepared.workload.stdin)
-        with translated():
+        with translated(), contextlib.ExitStack() as undo:
+            pipes = Pipes(stdin=prepared.workload.stdin)
+            undo.callback(pipes.close)
             spec = container_spec(prepared, name, self._shared.state / name, pipes.child)
             container = Container.launch(spec, self._shared.spawner, parent=self._shared.cgroup)
+            undo.pop_all()
         pipes.launched()
         return ContainerInstance(container, pipes)
 

@@ -7,22 +7,47 @@ Everything that can outlive a crash is under `state` or in a cgroup under ``lab-
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import resource
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lab.ownership import locked
 
 if TYPE_CHECKING:
     from runtime.cgroups import Cgroup
     from runtime.images import ImageStore
     from runtime.spawn import Spawner
 
-__all__ = ["Context", "Shared", "cgroup_of"]
+__all__ = ["Context", "Shared", "cgroup_of", "run_cgroup"]
 
 
 def cgroup_of(run: str) -> str:
     """Path of a run's cgroup, below the root of each hierarchy."""
     return f"lab-{run}"
+
+
+@contextlib.contextmanager
+def run_cgroup(
+    run: str, *, cpus: float | None = None, memory: int | None = None, pids: int | None = None
+) -> Iterator[Cgroup]:
+    """The run's cgroup, made and owned for the length of the context, and then removed."""
+    from runtime.cgroups import Cgroup, CgroupLayout
+    from runtime.errors import CgroupError
+
+    layout, path = CgroupLayout.detect(), cgroup_of(run)
+    directories = Cgroup.adopt(layout, path).directories
+    if not directories:
+        raise CgroupError("no cgroup hierarchy is mounted: mount cgroup2 at /sys/fs/cgroup")
+    first = Path(directories[0])
+    with contextlib.ExitStack() as stack:
+        # Under the parent's lock, so that no `lab gc` finds it before it is owned.
+        with locked(first.parent):
+            made = Cgroup.create(layout, path, cpus=cpus, memory=memory, pids=pids)
+            stack.enter_context(locked(first))
+            stack.callback(made.remove)  # before its lock goes
+        yield made
 
 
 class Shared:
@@ -39,14 +64,22 @@ class Shared:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        from lab.backends.process import translated
+
+        with translated():
+            self._stack.close()
 
     @cached_property
     def spawner(self) -> Spawner:
         """The small process that starts everything: workloads, containers and QEMU alike."""
         from runtime.spawn import Spawner
 
-        return self._stack.enter_context(Spawner())
+        spawner = self._stack.enter_context(Spawner())
+        # After it, so that what it starts keeps the usual limit: an instance takes half a dozen
+        # descriptors here, and a thousand instances more than a process has by default.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        return spawner
 
     @cached_property
     def images(self) -> ImageStore:
@@ -58,11 +91,7 @@ class Shared:
     @cached_property
     def cgroup(self) -> Cgroup:
         """The run's cgroup; instances are its children."""
-        from runtime.cgroups import Cgroup, CgroupLayout
-
-        made = Cgroup.create(CgroupLayout.detect(), cgroup_of(self.run))
-        self._stack.callback(made.remove)
-        return made
+        return self._stack.enter_context(run_cgroup(self.run))
 
 
 class Context:

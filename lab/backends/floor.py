@@ -28,10 +28,12 @@ from lab.backends.container import (
 from lab.backends.context import Context
 from lab.backends.process import translated
 from lab.backends.vm import VmBackend, VmPrepared, machine_config, prepare_machine
+from lab.backends.vm import translated as vm_translated
 from lab.errors import BackendError
 
 if TYPE_CHECKING:
     from runtime.floor import Floor
+    from vm.process import Process
 
 __all__ = ["FloorContainerBackend", "FloorVmBackend"]
 
@@ -68,10 +70,12 @@ class FloorContainerBackend(ContainerBackend):
     def launch(self, prepared: Prepared, name: str) -> ContainerInstance:
         """The same spec, to the floor."""
         assert isinstance(prepared, ContainerPrepared)
-        pipes = Pipes(stdin=False, outputs=False)
-        with translated():
+        with translated(), contextlib.ExitStack() as undo:
+            pipes = Pipes(stdin=False, outputs=False)
+            undo.callback(pipes.close)
             spec = container_spec(prepared, name, self._shared.state / name, pipes.child)
             container = self._floor.launch(spec, self._shared.cgroup)
+            undo.pop_all()
         pipes.launched()
         return ContainerInstance(container, pipes)
 
@@ -83,22 +87,18 @@ class FloorContainerBackend(ContainerBackend):
 class BareMachine:
     """QEMU as a shell would start it, and the host's end of its event port."""
 
-    def __init__(self, name: str, argv: list[str], state: Path, links: Mapping[str, socket.socket]):
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        process: Process,
+        links: Mapping[str, socket.socket],
+        resources: contextlib.ExitStack,
+    ) -> None:
         self.name = name
-        self.argv: Sequence[str] = argv
-        self._state = state
-        self._links = links
-        theirs = [link.fileno() for key, link in links.items() if key.startswith("qemu ")]
-        self._process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=theirs,
-        )
-        for key, link in links.items():
-            if key.startswith("qemu "):
-                link.close()
+        self.argv = argv
+        self._process = process
+        self._resources = resources
         self._events = links["events"]
         self._events.setblocking(False)
 
@@ -134,8 +134,8 @@ class BareMachine:
         return None
 
     def disk_paths(self) -> Sequence[Path]:
-        """Its overlay."""
-        return (self._state / "disk.qcow2",)
+        """Not told: the experiment that would ask leaves it out."""
+        return ()
 
     def wait(self, timeout: float) -> Exit | None:
         """The end of QEMU."""
@@ -148,10 +148,7 @@ class BareMachine:
         """Kill it and remove its overlay. Idempotent."""
         self._process.kill()
         self._process.wait()
-        for link in self._links.values():
-            link.close()
-        if self._state.exists():
-            shutil.rmtree(self._state)
+        self._resources.close()
 
 
 class FloorVmBackend(VmBackend):
@@ -174,17 +171,27 @@ class FloorVmBackend(VmBackend):
 
         from vm.command import channels, command
         from vm.job import encode
+        from vm.process import spawn
 
         assert isinstance(prepared, VmPrepared)
         state = self._shared.state / name
         config = replace(machine_config(prepared, name, state), console=False)
-        state.mkdir()
         assert config.disk is not None
         assert config.job is not None
-        config.disk.overlay(config.overlay)
-        links: dict[str, socket.socket] = {}
-        for channel in channels(config):
-            links[channel], links[f"qemu {channel}"] = socket.socketpair()
-        links["control"].sendall(encode(config.job))
-        fds = {channel: links[f"qemu {channel}"].fileno() for channel in channels(config)}
-        return BareMachine(name, command(config, fds), state, links)
+        with vm_translated(), contextlib.ExitStack() as mine:
+            state.mkdir()
+            mine.callback(shutil.rmtree, state)
+            config.disk.overlay(config.overlay)
+            links: dict[str, socket.socket] = {}
+            fds: dict[str, int] = {}
+            with contextlib.ExitStack() as qemus:
+                for channel in channels(config):
+                    ours, its = socket.socketpair()
+                    links[channel] = mine.enter_context(ours)
+                    fds[channel] = qemus.enter_context(its).fileno()
+                links["control"].sendall(encode(config.job))
+                argv = command(config, fds)
+                # Under setpriv(1), a millisecond: without it, QEMU would outlive a killed lab, and
+                # it has no cgroup in which `lab gc` could find it.
+                process = spawn(argv, pass_fds=tuple(fds.values()), stderr=subprocess.DEVNULL)
+            return BareMachine(name, argv, process, links, mine.pop_all())

@@ -1,9 +1,9 @@
 """The `native` backend: a plain process, the baseline of every comparison.
 
 No namespace and no isolation: the image's tree is its root directory by chroot(2), so that the same
-bits run as everywhere, and a cgroup holds it to the same limits. It shares the tree with all
-others; only a workload that writes to its root gets a copy of its own, a full one, since a plain
-process knows no other way.
+bits run as everywhere, and a cgroup holds it to the same limits. It shares the tree, with /dev,
+/proc and /sys (`lab.backends.stage`), with all others; only a workload that writes to its root gets
+a copy of its own, a full one, since a plain process knows no other way.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from lab.backends.base import Capabilities, Prepared, Workload
 from lab.backends.channel import Pipes
 from lab.backends.context import Context
 from lab.backends.process import ProcessInstance, root_needed, translated
+from lab.backends.stage import Stage, furnish
 from lab.errors import BackendError
 
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ __all__ = ["NativeBackend"]
 
 @dataclass(frozen=True)
 class NativePrepared(Prepared):
-    """`tree` is the image's file system as one directory."""
+    """`tree` is the image's file system as one directory, `root` the same with what a process
+    needs around it."""
 
     tree: Path = Path("/")
+    root: str = "/"
 
 
 class NativeInstance(ProcessInstance):
@@ -84,16 +87,21 @@ class NativeBackend:
 
     def __init__(self, context: Context) -> None:
         self._shared = context.shared
+        self._stages: dict[Path, Stage] = {}
+        self._stack = contextlib.ExitStack()
 
     def capabilities(self) -> Capabilities:
         """Root only: chroot and cgroups."""
         return root_needed()
 
     def prepare(self, workload: Workload) -> Prepared:
-        """Have the image's tree in one directory."""
+        """Have the image's tree in one directory, and the stage there."""
         with translated():
             image = self._shared.images.ensure(workload.image)
             tree = self._shared.images.flatten(image)
+            if tree not in self._stages:
+                stage = Stage(self._shared, tree, f"{self.name}-stage-{len(self._stages)}")
+                self._stages[tree] = self._stack.enter_context(stage)
         return NativePrepared(
             workload,
             image_digest=image.digest,
@@ -105,6 +113,7 @@ class NativeBackend:
             },
             shared_paths=(tree,),
             tree=tree,
+            root=self._stages[tree].root,
         )
 
     def launch(self, prepared: Prepared, name: str) -> NativeInstance:
@@ -114,17 +123,20 @@ class NativeBackend:
 
         work = prepared.workload
         marks: dict[str, int] = {}
-        root, own = prepared.tree, None
-        if work.writes_root:
-            root = own = self._shared.state / name
-            _copy(prepared.tree, own)
-            marks["copy"] = time.monotonic_ns()
-        with translated():
+        own: Path | None = None
+        with translated(), contextlib.ExitStack() as undo:
+            if work.writes_root:
+                own = self._shared.state / name
+                _copy(prepared.tree, own)
+                undo.callback(shutil.rmtree, own)
+                marks["copy"] = time.monotonic_ns()
             cgroup = self._shared.cgroup.child(
                 name, cpus=work.limits.cpus, memory=work.limits.memory, pids=work.limits.pids
             )
+            undo.callback(cgroup.remove)
             marks["cgroup"] = time.monotonic_ns()
             pipes = Pipes(stdin=work.stdin)
+            undo.callback(pipes.close)
             process = self._shared.spawner.spawn(
                 Request(
                     argv=work.argv,
@@ -132,16 +144,20 @@ class NativeBackend:
                     cwd=work.cwd,
                     fds=pipes.child,
                     cgroup=cgroup,
-                    root=str(root),
+                    before=() if own is None else furnish(own),
+                    root=prepared.root if own is None else str(own),
                     uid=work.uid,
                     gid=work.gid,
                 )
             )
-            pipes.launched()
+            undo.pop_all()
+        pipes.launched()
         return NativeInstance(name, process, cgroup, pipes, marks, own)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """End the stages."""
+        self._stack.close()
+        self._stages.clear()
 
 
 def _kernel() -> str:

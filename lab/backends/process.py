@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
+import select
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,15 +88,29 @@ class ProcessInstance:
 
     def wait(self, timeout: float) -> Exit | None:
         """Wait for the workload's end. Raises `BackendError` if it never began."""
+        deadline = time.monotonic() + timeout
         with translated():
-            try:
-                status = self._process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                return None
+            while (status := self._process.poll()) is None:
+                if not self._woken(deadline):
+                    return None
+        self._pipes.pump()
         used = self._process.rusage
         if used is None:
             return Exit(status)
         return Exit(status, used.ru_utime, used.ru_stime, used.ru_maxrss * 1024)
+
+    def _woken(self, deadline: float) -> bool:
+        """Wait for the process's end or for output, and take that: a full pipe would keep a
+        workload from ever ending."""
+        poller = select.poll()
+        poller.register(self._process, select.POLLIN)
+        for output in self._pipes.outputs:
+            poller.register(output, select.POLLIN)
+        ready = [fd for fd, _ in poller.poll(max(0.0, deadline - time.monotonic()) * 1000)]
+        self._pipes.pump()
+        if self._process.fileno() in ready:
+            self._process.wait(0)
+        return bool(ready)
 
     def stop(self) -> None:
         """Kill, wait, remove. Idempotent."""

@@ -3,7 +3,7 @@
 The guest's disk is a read-only base made from the image's tree and a copy-on-write overlay for each
 instance; the guest's init runs the workload and nothing else. QEMU is started by the same spawner
 as processes and containers, in a cgroup that accounts for it and does not limit it: what the guest
-may take is the machine's memory and vCPUs.
+may take is the machine's memory and vCPUs, and a cgroup in the guest limits the workload's tasks.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -58,13 +58,14 @@ def translated() -> Iterator[None]:
 
 
 class VmInstance:
-    """A running `vm.Machine` and its cgroup."""
+    """A running `vm.Machine` and what it was started with."""
 
-    def __init__(self, machine: Machine, cgroup: Cgroup) -> None:
+    def __init__(self, machine: Machine, cgroup: Cgroup, resources: ExitStack) -> None:
         self.name = machine.config.name
         self.argv: Sequence[str] = machine.argv
         self._machine = machine
         self._cgroup = cgroup
+        self._resources = resources
 
     def fileno(self) -> int:
         """The machine's epoll instance."""
@@ -73,7 +74,10 @@ class VmInstance:
     def read_events(self) -> bytes | None:
         """Bytes of the guest's event port. Raises `BackendError` with QEMU's last words."""
         with translated():
-            return self._machine.read_events()
+            events = self._machine.read_events()
+        if not events and self._machine.exit is not None:
+            return None  # the port stays open, but whoever wrote there has ended
+        return events
 
     def phases(self) -> Mapping[str, int]:
         """`process`, `kernel`, `init`."""
@@ -114,7 +118,7 @@ class VmInstance:
             self._machine.kill()
         with runtime_translated():
             self._cgroup.kill(10)
-            self._cgroup.remove()
+            self._resources.close()
 
 
 class VmBackend:
@@ -149,27 +153,25 @@ class VmBackend:
         from vm import Machine
 
         assert isinstance(prepared, VmPrepared)
-        with runtime_translated():
+        with ExitStack() as mine, runtime_translated(), translated():
             cgroup = self._shared.cgroup.child(name)
-        try:
-            with translated():
-                config = machine_config(prepared, name, self._shared.state / name)
-                machine = Machine.launch(config, spawn=_Spawn(self._shared, cgroup))
-        except BaseException:
-            cgroup.remove()
-            raise
-        return VmInstance(machine, cgroup)
+            mine.callback(cgroup.remove)
+            config = machine_config(prepared, name, self._shared.state / name)
+            machine = Machine.launch(config, spawn=_Spawn(self._shared, cgroup, mine))
+            return VmInstance(machine, cgroup, mine.pop_all())
 
     def close(self) -> None:
         """Nothing is held."""
 
 
 class _Spawn:
-    """`vm.process.Spawn` through the lab's spawner, into a cgroup."""
+    """`vm.process.Spawn` through the lab's spawner, into a cgroup. `resources` closes the process:
+    the driver, which takes any process, cannot know that this one has descriptors."""
 
-    def __init__(self, shared: Shared, cgroup: Cgroup) -> None:
+    def __init__(self, shared: Shared, cgroup: Cgroup, resources: ExitStack) -> None:
         self._shared = shared
         self._cgroup = cgroup
+        self._resources = resources
 
     def __call__(self, argv: Sequence[str], *, pass_fds: Sequence[int], stderr: int) -> Process:
         from runtime.spawn import Request
@@ -180,7 +182,9 @@ class _Spawn:
             fds={**{fd: fd for fd in pass_fds}, 2: stderr},
             cgroup=self._cgroup,
         )
-        return self._shared.spawner.spawn(request)
+        process = self._shared.spawner.spawn(request)
+        self._resources.callback(process.close)
+        return process
 
 
 def machine_config(prepared: VmPrepared, name: str, state: Path) -> MachineConfig:
@@ -188,7 +192,15 @@ def machine_config(prepared: VmPrepared, name: str, state: Path) -> MachineConfi
     from vm import Job, MachineConfig
 
     work = prepared.workload
-    job = Job(argv=work.argv, env=work.env, cwd=work.cwd, uid=work.uid, gid=work.gid, hostname=name)
+    job = Job(
+        argv=work.argv,
+        env=work.env,
+        cwd=work.cwd,
+        uid=work.uid,
+        gid=work.gid,
+        hostname=name,
+        tasks=work.limits.pids,
+    )
     return MachineConfig(name=name, state_dir=state, job=job, stdin=work.stdin, **prepared.settings)
 
 
@@ -223,6 +235,7 @@ def prepare_machine(shared: Shared, options: Mapping[str, str], workload: Worklo
             "disk": "virtio-blk, qcow2 over raw ext4",
             "network": "none",
         },
+        limits=replace(workload.limits, cpus=vcpus),
         shared_paths=(base.path,),
         settings={
             "kernel": kernel_file,

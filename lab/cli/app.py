@@ -1,7 +1,10 @@
-"""The commands and their options. What they do is in the modules beside this one."""
+"""The commands and their options. What they do is in the modules beside this one; the reference is
+docs/reference/cli.md, and a test holds the two together.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,18 +14,37 @@ __all__ = ["app"]
 
 app = typer.Typer(
     help="Run the same work in a container and in a virtual machine, and measure what each costs.",
-    epilog="Begin with: lab doctor   then: lab bench",
+    epilog="Begin with: lab doctor   then: lab bench   Tab completes after: "
+    "lab --install-completion",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _completed(complete: str, *arguments: str) -> Callable[[str], list[str]]:
+    """A function of `lab.cli.complete`, imported when the shell asks."""
+
+    def answer(incomplete: str) -> list[str]:
+        from lab.cli import complete as functions
+
+        given = (incomplete,) if complete == "backends" else arguments
+        found = getattr(functions, complete)(*given)
+        return [word for word in found if word.startswith(incomplete)]
+
+    return answer
+
 
 ResultsOption = Annotated[
     Path | None,
     typer.Option("--results", help="Folder of results. Default: $LAB_RESULTS, else ./results."),
 ]
 RunArgument = Annotated[
-    str, typer.Argument(help="Run id, a unique beginning of one, a run folder, or latest.")
+    str,
+    typer.Argument(
+        help="Run id, a unique beginning of one, a run folder, or latest.",
+        autocompletion=_completed("runs"),
+    ),
 ]
 
 
@@ -43,26 +65,60 @@ def bench(
         str | None,
         typer.Argument(
             help="A suite (quick, figures), an experiment (boot, density, disk) or a "
-            "TOML file. Default: quick."
+            "TOML file. Default: quick.",
+            autocompletion=_completed("whats"),
         ),
     ] = None,
-    trials: Annotated[int | None, typer.Option(help="Repeats of each cell.")] = None,
-    backends: Annotated[str | None, typer.Option(help="Comma-separated names.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the order of trials.")] = None,
-    image: Annotated[str | None, typer.Option(help="Image name, such as busybox.")] = None,
-    machine: Annotated[str | None, typer.Option(help="QEMU machine: microvm or q35.")] = None,
-    accel: Annotated[str | None, typer.Option(help="Accelerator: auto, kvm or tcg.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Repeats of each cell.")] = None,
+    backends: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated names, such as container,vm.",
+            autocompletion=_completed("backends"),
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the order of trials.")] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(help="Image name, such as busybox.", autocompletion=_completed("images")),
+    ] = None,
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            help="QEMU machine: microvm or q35.",
+            autocompletion=_completed("option_values", "machine"),
+        ),
+    ] = None,
+    accel: Annotated[
+        str | None,
+        typer.Option(
+            help="Accelerator: auto, kvm or tcg.",
+            autocompletion=_completed("option_values", "accel"),
+        ),
+    ] = None,
     results: ResultsOption = None,
     resume: Annotated[
-        str | None, typer.Option(help="Go on with this interrupted run.", metavar="RUN")
+        str | None,
+        typer.Option(
+            help="Go on with this interrupted run.",
+            metavar="RUN",
+            autocompletion=_completed("runs"),
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and do nothing.")
     ] = False,
     report: Annotated[bool, typer.Option(help="Write the notebooks and the HTML report.")] = True,
+    alongside: Annotated[
+        bool,
+        typer.Option(
+            "--alongside", help="Do not wait for another run that measures on this host now."
+        ),
+    ] = False,
 ) -> None:
     """Measure: run a suite of experiments on all backends and print the comparison."""
-    from lab.cli.bench import Overrides, run_bench
+    from lab.cli.bench import run_bench
+    from lab.cli.overrides import Overrides
 
     run_bench(
         what,
@@ -71,6 +127,7 @@ def bench(
         resume=resume,
         dry_run=dry_run,
         report=report,
+        alongside=alongside,
     )
 
 
@@ -95,12 +152,16 @@ def runs(results: ResultsOption = None) -> None:
     list_runs(results)
 
 
-@app.command(epilog="Example: lab show latest")
-def show(run: RunArgument = "latest", results: ResultsOption = None) -> None:
+@app.command(epilog="Example: lab show latest --json | jq '.experiments[0].tables[0].rows'")
+def show(
+    run: RunArgument = "latest",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    results: ResultsOption = None,
+) -> None:
     """Print the tables of a run."""
     from lab.cli.runs import show_run
 
-    show_run(run, results)
+    show_run(run, results, as_json=as_json)
 
 
 @app.command(epilog="Example: lab report latest --output report.html")

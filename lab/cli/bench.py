@@ -2,59 +2,34 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from lab.bench import PlannedExperiment, bench, new_run_id, plan_suite
-from lab.errors import ExperimentError
-from lab.experiment import Suite, builtin_suites, closest, load_suite, parse_suite
+from lab.bench import PlannedExperiment, bench, plan_suite
+from lab.cli.overrides import Overrides
+from lab.errors import ExperimentError, HostError, RunNotFound
+from lab.experiment import Suite, builtin_suites, load_suite, parse_suite
 from lab.experiments import known_experiments
-from lab.interrupt import Interrupted
+from lab.interrupt import Interrupted, Interrupts
+from lab.mistakes import closest
+from lab.ownership import new_run_id
 from lab.paths import cache_dir, results_dir
 from lab.progress import TerminalProgress
 from lab.store import Results
+from lab.turns import turn
 
-__all__ = ["Overrides", "run_bench"]
+if TYPE_CHECKING:
+    from lab.store import Run
 
-
-@dataclass(frozen=True)
-class Overrides:
-    """Options of the command line that stand for keys of the experiment file."""
-
-    trials: int | None = None
-    backends: str | None = None
-    seed: int | None = None
-    image: str | None = None
-    machine: str | None = None
-    accel: str | None = None
-
-    def apply(self, document: dict[str, Any]) -> dict[str, Any]:
-        """The document with these values in the place of its own."""
-        changed = dict(document)
-        if self.seed is not None:
-            changed["seed"] = self.seed
-        changed["experiment"] = [self._one(dict(e)) for e in document["experiment"]]
-        return changed
-
-    def _one(self, experiment: dict[str, Any]) -> dict[str, Any]:
-        if self.trials is not None:
-            experiment["trials"] = self.trials
-        if self.backends is not None:
-            experiment["backends"] = [name.strip() for name in self.backends.split(",")]
-        if self.image is not None:
-            experiment["image"] = self.image
-        vm = {k: v for k, v in (("machine", self.machine), ("accel", self.accel)) if v is not None}
-        if vm:
-            options = dict(experiment.get("options", {}))
-            options["vm"] = {**options.get("vm", {}), **vm}
-            experiment["options"] = options
-        return experiment
+__all__ = ["choose_suite", "print_plan", "run_bench"]
 
 
 def run_bench(
@@ -65,10 +40,11 @@ def run_bench(
     resume: str | None,
     dry_run: bool,
     report: bool,
+    alongside: bool,
 ) -> None:
-    """Plan, measure, print, report."""
+    """Plan, measure, print, report. Exits with 1 if an experiment has no trial that went well."""
     console = Console(highlight=False)
-    results = Results(results_root or results_dir())
+    results = Results((results_root or results_dir()).absolute())
     if resume is not None:
         suite, run = _resumed(results, resume, what, overrides)
     else:
@@ -78,36 +54,96 @@ def run_bench(
     if dry_run:
         print_plan(console, suite, planned)
         return
-    console.print(f"run {run}, seed {planned[0].plan.seed}")
+    alone = nullcontext() if alongside else _alone(console, planned, run)
+    with _advised(results, run, results_root), TerminalProgress(console, run) as progress:
+        bench(
+            suite,
+            planned,
+            results,
+            cache_dir(),
+            progress,
+            run=run,
+            resume=resume is not None,
+            alone=alone,
+        )
+    found = results.find(run)
+    barren = [one.experiment for one in found if not _went_well(one)]
+    _present(console, results, found, report=report and len(barren) < len(found))
+    if barren:
+        print(f"lab: {', '.join(barren)}: not one trial went well", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _alone(
+    console: Console, planned: Sequence[PlannedExperiment], run: str
+) -> AbstractContextManager[None]:
+    """Nobody else measures meanwhile, unless nothing real is measured."""
+
+    def waiting(who: str) -> None:
+        console.print(
+            f"waiting for {who}, which measures on this host now: two at once would disturb each "
+            "other. Ctrl-C gives up; --alongside measures all the same",
+            style="yellow",
+        )
+
+    fake = all(item.spec.backends == ("fake",) for item in planned)
+    return nullcontext() if fake else turn(run, waiting)
+
+
+@contextmanager
+def _advised(results: Results, run: str, given: Path | None) -> Iterator[None]:
+    """An interrupt tells what is kept and how to go on."""
     try:
-        with TerminalProgress(console) as progress:
-            bench(
-                suite, planned, results, cache_dir(), progress, run=run, resume=resume is not None
-            )
+        yield
     except Interrupted as error:
+        try:
+            kept = sum(len(one.records()) for one in results.find(run))
+        except RunNotFound:
+            raise Interrupted(f"{error}; nothing had been measured", error.number) from error
+        where = f" --results {given}" if given else ""
+        trials = "1 trial is" if kept == 1 else f"{kept} trials are"
         raise Interrupted(
-            f"{error}; what was measured is kept. Go on with: lab bench --resume {run}"
+            f"{error}; {trials} measured and kept. Go on with:\n  lab bench --resume {run}{where}",
+            error.number,
         ) from error
-    _present(console, results, run, report=report)
 
 
-def _present(console: Console, results: Results, run: str, *, report: bool) -> None:
+def _went_well(run: Run) -> bool:
+    return any(record.status == "ok" for record in run.records())
+
+
+def _present(console: Console, results: Results, found: Sequence[Run], *, report: bool) -> None:
     from lab.cli.runs import print_tables
 
-    found = results.find(run)
     print_tables(console, found)
     for one in found:
-        console.print(f"records: {one.path}", soft_wrap=True)
+        console.print(f"records:   {one.path}", soft_wrap=True)
     if report:
-        from lab.report import report as write
+        _report(console, results, found[0].run_id)
 
-        console.print(f"report:  {write(run, results.root)}", soft_wrap=True)
+
+def _report(console: Console, results: Results, run: str) -> None:
+    from lab.report import report
+
+    try:
+        with Interrupts(), console.status("executing the notebooks for the report"):
+            page = report(run, results.root)
+    except HostError as error:  # all was measured: a page less is no failure
+        print(f"lab: no report: {error}", file=sys.stderr)
+        return
+    except Interrupted as error:
+        raise Interrupted(
+            f"{error} in the report; all was measured. Write it with:\n  lab report {run}",
+            error.number,
+        ) from error
+    console.print(f"notebooks: {page.parent}", soft_wrap=True)
+    console.print(f"report:    {page}", soft_wrap=True)
 
 
 def choose_suite(what: str | None, overrides: Overrides) -> Suite:
     """The suite that `what` names, with the command line's values. Raises `ExperimentError`."""
     suites = builtin_suites()
-    what = what or "quick"
+    what = "quick" if what is None else what
     if what in suites:
         base, source = load_suite(suites[what]), what
     elif what in known_experiments():
@@ -136,7 +172,8 @@ def _resumed(
 ) -> tuple[Suite, str]:
     if what is not None or overrides != Overrides():
         raise ExperimentError(
-            "--resume goes on with a run as it was planned: it takes no experiment and no options"
+            "--resume goes on with a run as it was planned: it takes no experiment and none of "
+            f"{', '.join(Overrides.options())}"
         )
     first = results.find(resume)[0]
     return parse_suite(first.experiment_doc, source=str(first.path)), first.run_id

@@ -10,8 +10,9 @@ __all__ = ["run_gc"]
 
 def run_gc(*, dry_run: bool) -> None:
     """Remove what dead runs left, and say what it was."""
-    removed = collect(cache_dir(), dry_run=dry_run)
-    for item in removed:
+    none = True
+    for item in collect(cache_dir(), dry_run=dry_run):
         print(f"{'would remove' if dry_run else 'removed'} {item}")
-    if not removed:
+        none = False
+    if none:
         print("nothing was left behind")

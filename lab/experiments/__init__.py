@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
 
 from lab.errors import ExperimentError
+from lab.mistakes import closest
 
 if TYPE_CHECKING:
     from lab.backends.base import Workload
@@ -53,8 +54,6 @@ def find_experiment(kind: str) -> Experiment:
         if entry.name == kind:
             experiment: Experiment = entry.load()()
             return experiment
-    from lab.experiment import closest
-
     raise ExperimentError(
         f'kind: there is no experiment "{kind}"; {closest(kind, known_experiments())}'
     )

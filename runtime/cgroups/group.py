@@ -86,7 +86,7 @@ class Cgroup:
         accepts one that is there, if no process is in it and it is not frozen."""
         wanted = limits.merge(resources or {}, limits.resources(**keywords))
         place = absolute(layout, path)
-        return cls._create(layout, place, wanted, tuple(controllers), strict, exist_ok, frozenset())
+        return cls._create(layout, place, wanted, tuple(controllers), strict, exist_ok)
 
     def child(
         self,
@@ -98,12 +98,13 @@ class Cgroup:
         exist_ok: bool = False,
         **keywords: Unpack[LimitArgs],
     ) -> Cgroup:
-        """A cgroup below this one; see `create` for limits and errors."""
+        """A cgroup below this one, in all its hierarchies, so that its limits hold there too; see
+        `create` for limits and errors."""
         check_path(name)
         wanted = limits.merge(resources or {}, limits.resources(**keywords))
         path = f"{self.path}/{name}"
         extra = tuple(controllers)
-        made = Cgroup._create(self.layout, path, wanted, extra, strict, exist_ok, self._handed)
+        made = Cgroup._create(self.layout, path, wanted, extra, strict, exist_ok, self)
         if "/" not in name:
             # The next child need not look again: nobody takes a controller back from us.
             self._handed |= wanted_v2(self.layout, wanted, extra)
@@ -118,7 +119,7 @@ class Cgroup:
         controllers: tuple[str, ...],
         strict: bool,
         exist_ok: bool,
-        handed: frozenset[str],
+        parent: Cgroup | None = None,
     ) -> Cgroup:
         wanted = settings.needed(resources)
         missing = tuple(name for name in wanted if layout.where(name) is None)
@@ -128,6 +129,8 @@ class Cgroup:
         if resources.get("devices") and layout.v2 is None:
             names = (*names, "devices")  # else an eBPF program does it
         hierarchies = roots(layout, names)
+        if parent is not None and len(parent.directories) > 1:
+            hierarchies = tuple(dict.fromkeys((*hierarchies, *parent._roots())))
         made: list[str] = []
         try:
             fresh = True
@@ -140,7 +143,9 @@ class Cgroup:
             group = cls(layout, path, tuple(f"{root}/{path}" for root in hierarchies), tuple(made))
             if not fresh:
                 group._check_unused()
-            to_hand = wanted_v2(layout, resources, controllers) - handed
+            to_hand = wanted_v2(layout, resources, controllers)
+            if parent is not None:
+                to_hand -= parent._handed
             if to_hand:
                 tree.hand_down(str(layout.v2), path, to_hand)
             group._apply(resources, missing, live=not fresh, strict=strict)
@@ -342,6 +347,10 @@ class Cgroup:
                 tree.remove_if_unused(directory)
         except OSError as error:
             raise refused(self.path, error) from error
+
+    def _roots(self) -> tuple[str, ...]:
+        """The mount points of the hierarchies that it is in."""
+        return tuple(directory.removesuffix(f"/{self.path}") for directory in self.directories)
 
     def _directory(self, controller: str) -> str | None:
         root = self.layout.where(controller)

@@ -105,7 +105,7 @@ def cpu_weight(shares: int) -> int:
     """v2's cpu.weight (1 to 10000, default 100) for v1's cpu.shares (2 to 262144, default 1024).
 
     The curve through those three pairs, log10(weight) = (l² + 125 l) / 612 - 7 / 34 with
-    l = log2(shares), that crun 1.23, runc 1.4 and Kubernetes have taken over from the linear one,
+    l = log2(shares), that crun 1.23, runc 1.3.2 and Kubernetes have taken over from the linear one,
     which gave the default 1024 no more than weight 39 (kubernetes/kubernetes#131216)."""
     from math import ceil, log2
 

@@ -66,12 +66,7 @@ def memory(resources: Mapping[str, Any], live: Read | None) -> Iterator[Setting]
     limit = values.get("limit")
     if limit:
         yield Setting("memory.limit", ("memory.max", number(limit)))
-    swap = values.get("swap")
-    known = limit
-    if live and not limit and swap and swap > 0:
-        text = live("memory.max").strip()
-        known = -1 if text == "max" else int(text)
-    alone = swap_alone(known, swap)
+    alone = _swap(limit, values.get("swap"), live)
     if alone is not None:
         # Without swap accounting there is no file; no swap at all or as much as there is are then
         # no limits that anybody would miss, unless the host has swap.
@@ -89,6 +84,21 @@ def memory(resources: Mapping[str, Any], live: Read | None) -> Iterator[Setting]
         yield Setting("memory.disableOOMKiller")
     if values.get("useHierarchy") is False:
         yield Setting("memory.useHierarchy", if_missing=TELL)
+
+
+def _swap(limit: int | None, swap: int | None, live: Read | None) -> int | None:
+    """Bytes of swap alone. OCI's number is memory and swap together: of a live cgroup that gets
+    just one of the two, the other is what it has, so that the sum stays as it was set."""
+    if live is None or bool(limit) == bool(swap) or (swap or limit or 0) < 0:
+        return swap_alone(limit, swap)
+    try:
+        now = [live(f"memory.{name}").strip() for name in ("max", "swap.max")]
+    except FileNotFoundError:
+        now = ["max", "max"]  # no swap accounting
+    if swap:
+        return swap_alone(-1 if now[0] == "max" else int(now[0]), swap)
+    total = 0 if "max" in now else int(now[0]) + int(now[1])
+    return total - limit if limit and total >= limit else None
 
 
 def pids(resources: Mapping[str, Any], live: Read | None) -> Iterator[Setting]:

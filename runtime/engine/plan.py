@@ -402,6 +402,7 @@ def exec_plan(
 def process_plan(
     process: dict[str, Any],
     *,
+    before: Sequence[Step] = (),
     root: str | None = None,
     cgroup: Group | None = None,
     fds: Sequence[int] = (),
@@ -410,11 +411,13 @@ def process_plan(
     die_with_parent: int = 0,
 ) -> Plan:
     """A plain process in the host's namespaces, with another root directory if `root` is given
-    (chroot(2): no isolation). Without `restrict` its rights are the parent's."""
+    (chroot(2): no isolation), and `before` done before that. Without `restrict` its rights are the
+    parent's."""
     execute = execute_step(process)
     plan = Plan(execute[2])
     plan.steps.append(("setsid",))
     _belong(plan, process, cgroup, {}, False)
+    plan.steps += before
     if root is not None:
         plan.steps.append(("chroot", root))
     plan.steps += limit_steps(process)

@@ -11,6 +11,7 @@ from runtime import capabilities
 from runtime.cgroups import Cgroup
 from runtime.engine.plan import Plan, process_plan
 from runtime.engine.process import RLIMITS
+from runtime.engine.steps import Step
 from runtime.errors import SpecError
 
 __all__ = ["MAX_FD", "Request", "check_process", "oci_process"]
@@ -34,6 +35,9 @@ class Request:
     fds: Mapping[int, int] = field(default_factory=dict)
     """Number in the child → descriptor here. 0, 1 and 2 are /dev/null unless given."""
     cgroup: Cgroup | None = None
+    before: tuple[Step, ...] = ()
+    """Steps of `runtime.engine.steps` that come before all that follows here, with the parent's
+    rights: a mount namespace with mounts of its own."""
     root: str | None = None
     """Another root directory, by chroot(2): the bits of an image, without isolation."""
     uid: int = 0
@@ -62,6 +66,7 @@ class Request:
                 self.capabilities or frozenset(),
                 self.no_new_privs,
             ),
+            before=self.before,
             root=self.root,
             cgroup=self.cgroup,
             fds=tuple(self.fds),

@@ -24,6 +24,7 @@
  *               u  user id          g  group id          G  supplementary group id
  *               h  host name
  *               r  resource limit: "number soft hard" (<sys/resource.h>; -1 is infinity)
+ *               t  most tasks that the workload may have at once, itself included
  *               d  block device of the root file system, ext4; absent: stay in the initramfs
  *               p  end the guest when the workload has ended
  *   poweroff  empty body: sync and end the guest
@@ -70,7 +71,7 @@ static int uevents = -1;
 struct job {
 	char *argv[FIELDS_MAX], *env[FIELDS_MAX];
 	int argc, envc;
-	const char *cwd, *hostname, *device;
+	const char *cwd, *hostname, *device, *tasks;
 	uid_t uid;
 	gid_t gid, groups[64];
 	int ngroups;
@@ -325,6 +326,7 @@ static void parse_job(char *body, size_t length)
 			break;
 		case 'h': job.hostname = text; break;
 		case 'r': add_rlimit(text); break;
+		case 't': job.tasks = text; break;
 		case 'd': job.device = text; break;
 		case 'p': job.poweroff = 1; break;
 		default: fail("job", EINVAL, field);
@@ -368,6 +370,37 @@ static void furnish(void)
 }
 
 /* --- the workload -------------------------------------------------------------------------- */
+
+#define CGROUPS "/sys/fs/cgroup"
+#define WORKLOAD CGROUPS "/workload"
+
+static int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), error;
+	ssize_t n = -1;
+
+	if (fd < 0)
+		return -1;
+	n = write(fd, text, strlen(text));
+	error = errno;
+	close(fd);
+	errno = error;
+	return n < 0 ? -1 : 0;
+}
+
+/*
+ * The same means as for a container on the host: RLIMIT_NPROC counts by user, and not root at all.
+ * (Documentation/admin-guide/cgroup-v2.rst, "PID")
+ */
+static void limit_tasks(void)
+{
+	if (mount("cgroup2", CGROUPS, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, "") < 0)
+		fail("tasks", errno, CGROUPS);
+	if (write_file(CGROUPS "/cgroup.subtree_control", "+pids") < 0)
+		fail("tasks", errno, CGROUPS "/cgroup.subtree_control");
+	if (mkdir(WORKLOAD, 0755) < 0 || write_file(WORKLOAD "/pids.max", job.tasks) < 0)
+		fail("tasks", errno, WORKLOAD "/pids.max");
+}
 
 /* In the child: how far it came goes up this close-on-exec pipe, if it does not come to exec. */
 struct failure {
@@ -421,6 +454,8 @@ static void __attribute__((noreturn)) run_child(int report)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setsid();
+	if (job.tasks && write_file(WORKLOAD "/cgroup.procs", "0") < 0)
+		child_fail(report, "tasks", WORKLOAD "/cgroup.procs");
 	for (int i = 0; i < job.nrlimits; i++)
 		if (setrlimit(job.rlimits[i].resource, &job.rlimits[i].limit) < 0)
 			child_fail(report, "rlimit", "setrlimit");
@@ -559,5 +594,7 @@ int main(void)
 	if (job.device)
 		switch_root();
 	furnish();
+	if (job.tasks)
+		limit_tasks();
 	supervise(children, start_workload());
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 from pathlib import Path
 
-from lab.backends.context import cgroup_of
+from lab.backends.context import cgroup_of, run_cgroup
 from lab.doctor.child import die_with_parent
 from lab.doctor.layout import describe
 from lab.doctor.probe import Host, Outcome, limited, missing, ok, probe
@@ -72,16 +73,13 @@ def _tidy(host: Host) -> None:
 def cgroup(host: Host) -> Outcome:
     """What every instance gets."""
     limits = {"cpus": 0.5, "memory": 64 * 2**20, "pids": 32}
-    group = Cgroup.create(CgroupLayout.detect(), cgroup_of(host.run), **limits)  # type: ignore[arg-type]
-    try:
+    with run_cgroup(host.run, **limits) as group:  # type: ignore[arg-type]
         wrong, read = [], 0
         for file, text in group.limit_files(**limits):  # type: ignore[arg-type]
             if Path(file).exists():  # a kernel that accounts for no swap lacks its files
                 read += 1
                 if (back := Path(file).read_text().strip()) != text:
                     wrong.append(f"{file} is {back}, not {text}")
-    finally:
-        group.remove()
     return limited("; ".join(wrong)) if wrong else ok(f"{read} limits as written")
 
 
@@ -96,13 +94,10 @@ def cgroup(host: Host) -> Outcome:
 )
 def into_cgroup(host: Host) -> Outcome:
     """The child is asked where it found itself."""
-    group = Cgroup.create(CgroupLayout.detect(), cgroup_of(host.run))
-    try:
+    with run_cgroup(host.run) as group:
         if group.into is None:
             return missing("no v2 hierarchy is mounted")
         where = _child_path(group.into)
-    finally:
-        group.remove()
     right = where.endswith(group.path)
     return ok(f"the child was born in {where}") if right else missing(f"it was born in {where}")
 
@@ -158,14 +153,9 @@ def pidfd(_: Host) -> Outcome:
 def psi(host: Host) -> Outcome:
     """Pressure stall information (Documentation/accounting/psi.rst)."""
     texts = {what: Path("/proc/pressure", what).read_text() for what in ("cpu", "memory", "io")}
-    try:
-        group = Cgroup.create(CgroupLayout.detect(), cgroup_of(host.run))
-    except CgroupError:
-        return judge_pressure(texts, False)
-    try:
+    in_groups = False
+    with contextlib.suppress(CgroupError), run_cgroup(host.run) as group:
         in_groups = group.into is not None and Path(group.into, "memory.pressure").exists()
-    finally:
-        group.remove()
     return judge_pressure(texts, in_groups)
 
 

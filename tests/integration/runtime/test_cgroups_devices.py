@@ -142,8 +142,7 @@ def test_another_program_stays_beside_ours(group: Cgroup, layout: CgroupLayout) 
 
 
 def test_no_descriptor_is_lost(group: Cgroup) -> None:
-    child = group.child("x")
-    child.set_devices(DEFAULT)
+    child = group.child("x", resources={"devices": DEFAULT})
     before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(20):
         child.set_devices([{**NULL, "minor": number, "access": "r"}])

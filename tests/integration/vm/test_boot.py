@@ -46,6 +46,16 @@ def test_the_bzimage_boots_too(boot: Boot, kernel: Kernel) -> None:
     assert machine.output()[0].decode().strip() == kernel.release
 
 
+def test_more_tasks_than_allowed_are_refused(boot: Boot) -> None:
+    script = "for i in 1 2 3 4 5 6; do sleep 60 & done; echo not here"
+    machine = boot("/bin/sh", "-c", script, job={"tasks": 4, "uid": 0})
+    ended = machine.wait(LIMIT_S)
+    assert ended is not None
+    out, errors = machine.output()
+    assert (ended.status, out) == (2, b"")
+    assert b"can't fork" in errors
+
+
 def test_the_job_is_given_as_it_is(boot: Boot) -> None:
     script = "env; pwd; id -u; id -g; id -G; hostname; ulimit -n; cat /proc/self/mounts"
     machine = boot(

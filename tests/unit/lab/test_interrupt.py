@@ -60,3 +60,10 @@ def test_a_second_signal_does_not_disturb_the_clean_up() -> None:
             interrupts.sleep(0.01)
             cleaned.append(True)
     assert cleaned == [True]
+
+
+def test_it_says_which_signal_it_was() -> None:
+    with Interrupts(), pytest.raises(Interrupted, match="SIGTERM") as caught:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert caught.value.number == signal.SIGTERM

@@ -258,9 +258,23 @@ def test_no_limit_on_memory_is_none_on_swap() -> None:
 @pytest.mark.parametrize(("now", "text"), [("100\n", "50"), ("max\n", "150")])
 def test_swap_of_a_live_cgroup_goes_by_the_limit_it_has(now: str, text: str) -> None:
     given = {"memory": {"swap": 150}}
-    assert files(v2, "memory", given, {"memory.max": now}) == [("memory.swap.max", text)]
+    live = {"memory.max": now, "memory.swap.max": "7\n"}
+    assert files(v2, "memory", given, live) == [("memory.swap.max", text)]
     with pytest.raises(SpecError):
         files(v2, "memory", given)
+
+
+@pytest.mark.parametrize(
+    ("memory", "swap", "alone"),
+    [("100", "50", ["90"]), ("40", "30", ["10"]), ("40", "10", []), ("max", "10", [])],
+)
+def test_memory_of_a_live_cgroup_leaves_the_sum_as_it_is(
+    memory: str, swap: str, alone: list[str]
+) -> None:
+    """As v1 does, where the sum is a limit of its own."""
+    live = {"memory.max": memory, "memory.swap.max": swap}
+    found = files(v2, "memory", {"memory": {"limit": 60}}, live)
+    assert found == [("memory.max", "60"), *(("memory.swap.max", text) for text in alone)]
 
 
 def test_what_docker_says_of_an_unlimited_container_is_nothing() -> None:

@@ -80,6 +80,15 @@ def test_the_hybrid_takes_each_limit_where_its_controller_is(kernel: FakeKernel)
     assert written(kernel.base / "blkio/x") == {"blkio.bfq.weight": "100"}
 
 
+def test_a_child_is_wherever_its_parent_is(kernel: FakeKernel) -> None:
+    """Else a limit of the parent would not hold for it."""
+    layout = kernel.layout(None, SOME_V1)
+    parent = Cgroup.create(layout, "x", io_weight=100, resources={"devices": []})
+    child = parent.child("y")
+    assert child.directories == tuple(f"{directory}/y" for directory in parent.directories)
+    assert f"{kernel.base}/blkio/x/y" in child.directories
+
+
 def test_new_v1_cpusets_get_what_their_parents_have(kernel: FakeKernel) -> None:
     layout = kernel.layout(None, SOME_V1)
     (kernel.base / "cpuset/cpuset.cpus").write_text("0-3\n")
@@ -168,6 +177,8 @@ def test_an_update_says_what_it_cannot_do(kernel: FakeKernel) -> None:
 def test_memory_in_use_can_stand_in_the_way(kernel: FakeKernel) -> None:
     group = Cgroup.create(kernel.layout(ALL_V2), "x")
     Path(str(group.into), "memory.current").write_text("5000\n")
+    for name in ("memory.max", "memory.swap.max"):
+        Path(str(group.into), name).write_text("max\n")
     with pytest.raises(CgroupError, match="5000 bytes in use"):
         group.update({"memory": {"limit": 4096, "checkBeforeUpdate": True}})
     group.update({"memory": {"limit": 4096}})

@@ -25,11 +25,12 @@ def test_fields_of_a_full_job() -> None:
         groups=(3, 4),
         hostname="guest-1",
         rlimits={7: (10, -1)},
+        tasks=20,
         poweroff=True,
     )
     assert fields(encode(job)) == [
         b"ash", b"a-c", b"aexit 3", b"eA=b", b"w/tmp", b"u1", b"g2", b"G3", b"G4", b"hguest-1",
-        b"r7 10 -1", b"d/dev/vda", b"p",
+        b"r7 10 -1", b"t20", b"d/dev/vda", b"p",
     ]  # fmt: skip
 
 
@@ -57,6 +58,7 @@ def test_undecodable_bytes_of_the_host_survive() -> None:
     [
         (Job(argv=()), "program"),
         (Job(argv=("",)), "program"),
+        (Job(argv=("a",), tasks=0), "one task at least"),
         (Job(argv=("a\0b",)), "NUL"),
         (Job(argv=("a",), env={"A=B": "c"}), "A=B"),
         (Job(argv=("a",), env={"": "c"}), "environment"),

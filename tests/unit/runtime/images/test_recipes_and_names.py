@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from runtime import ImageNotFound, ImageStore, LayerRefused, SpecError
 from runtime.images.image import digest, image_config
-from runtime.images.layer import diff_id, whiteout
+from runtime.images.layer import diff_id
 from runtime.images.recipes import busybox_members
+from runtime.images.whiteouts import whiteout
 
 
 def busybox_tar() -> bytes:
@@ -54,15 +58,17 @@ def test_whiteout_names(name: str, hides: str | None) -> None:
     assert whiteout(name) == hides
 
 
-def test_a_diff_id_is_of_the_uncompressed_bytes(tmp_path: Path) -> None:
-    import gzip
-
-    plain, packed = tmp_path / "a.tar", tmp_path / "a.tar.gz"
-    plain.write_bytes(b"content")
-    packed.write_bytes(gzip.compress(b"content"))
-    assert diff_id(plain) == diff_id(packed) == f"sha256:{hashlib.sha256(b'content').hexdigest()}"
-    packed.write_bytes(gzip.compress(b"content" * 1000)[:-12])
-    with pytest.raises(LayerRefused):
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_a_diff_id_is_of_the_uncompressed_bytes(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    plain, packed = tmp_path / "a.tar", tmp_path / "a.packed"
+    plain.write_bytes(busybox_tar())
+    packed.write_bytes(pack(busybox_tar()))
+    expected = f"sha256:{hashlib.sha256(busybox_tar()).hexdigest()}"
+    assert diff_id(plain) == diff_id(packed) == expected
+    packed.write_bytes(pack(busybox_tar())[:-2])
+    with pytest.raises(LayerRefused, match="too early"):
         diff_id(packed)
 
 
