@@ -81,7 +81,7 @@ class Creation:
             make_cwd=True,
             wait_for_start=True,
             close_from=self._close_from,
-            hook_state=self._hook_state(),
+            hook_states=self._hook_states(),
             gate=gate_fd,
             terminal=self.console.fd,
             own_streams=True,
@@ -153,12 +153,16 @@ class Creation:
             "shared_pids": "pid" not in kinds,
         }
 
-    def _hook_state(self) -> tuple[str, str]:
-        """The state that hooks in the container get, before and after the process id."""
+    def _hook_states(self) -> dict[str, tuple[str, str]]:
+        """The states that hooks in the container get, before and after the process id, which only
+        they know: it is that of their own namespace (runtime.md, "State")."""
         if not self.config.get("hooks"):
-            return "", ""
-        before, _, after = dumps(self.container.state("created")).partition('"pid": 0')
-        return f'{before}"pid": ', after
+            return {}
+        states = {}
+        for kind, status in (("createContainer", "creating"), ("startContainer", "created")):
+            before, _, after = dumps(self.container.state(status)).partition('"pid": 0')
+            states[kind] = (f'{before}"pid": ', after)
+        return states
 
     def _make_group(self) -> dict[str, Any]:
         """Make the cgroup; the config as it is to be carried out, with its cgroup mounts in it."""

@@ -33,8 +33,7 @@ class Runtime:
         done = subprocess.run(
             self.line(*line),
             check=False,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             timeout=_CALL,
             **{"stdin": subprocess.DEVNULL, **more} if "input" not in more else more,

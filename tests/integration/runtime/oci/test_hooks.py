@@ -68,7 +68,7 @@ def test_order_and_states(oci: Runtime, noted: Bundle) -> None:
 def test_where_they_run(oci: Runtime, bundle: Bundle) -> None:
     """In whose namespaces, and with which root: before the pivot the host's paths resolve, and
     what the config mounts is there below the root."""
-    look = "readlink /proc/self/ns/mnt /proc/self/ns/net >"
+    look = "for kind in mnt net; do readlink /proc/self/ns/$kind; done >"
     bundle.config["mounts"].append(
         {"destination": "/bundle", "source": str(bundle.path), "options": ["bind", "rw"]}
     )
@@ -78,9 +78,9 @@ def test_where_they_run(oci: Runtime, bundle: Bundle) -> None:
         "createContainer": [
             hook(f"{look} {bundle.path}/createContainer; ls {rootfs}/proc/1 >/dev/null")
         ],
-        "startContainer": [hook("readlink /proc/self/ns/mnt /proc/self/ns/net > /bundle/start")],
+        "startContainer": [hook(f"{look} /bundle/start")],
     }
-    bundle.shell("readlink /proc/self/ns/mnt /proc/self/ns/net > /bundle/program; sleep 1000")
+    bundle.shell(f"{look} /bundle/.new; mv /bundle/.new /bundle/program; sleep 1000")
     oci.start("one", bundle)
     eventually((bundle.path / "program").exists, "the program's note")
     ours = "".join(f"{Path('/proc/self/ns', kind).readlink()}\n" for kind in ("mnt", "net"))
@@ -95,7 +95,7 @@ def test_what_a_hook_changes_in_the_network_namespace(oci: Runtime, bundle: Bund
     """What prestart and createRuntime hooks are for: the namespaces are there, the pid is known."""
     script = (
         "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); "
-        "nsenter --net=/proc/$pid/ns/net ip link add lab0 type dummy"
+        "nsenter --net=/proc/$pid/ns/net ip link add lab0 type veth peer name lab1"
     )
     bundle.config["hooks"] = {
         "createRuntime": [hook(script, env=["PATH=/usr/sbin:/usr/bin:/sbin:/bin"])]

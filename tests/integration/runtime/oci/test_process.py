@@ -24,8 +24,9 @@ def test_exec(oci: Runtime, bundle: Bundle) -> None:
     line = ["--cwd", "/tmp", "--env", "A=1", "--env=B=2", "--user", "1000:1001", "-g", "7"]
     done = oci("exec", *line, "one", "sh", "-c", "pwd; echo $A$B; id -u; id -g; id -G")
     assert done.stdout.split("\n")[:5] == ["/tmp", "12", "1000", "1001", "1001 7"]
-    ours = oci("exec", "one", "readlink", "/proc/1/ns/pid", "/proc/self/ns/pid").stdout.split()
-    assert ours[0] == ours[1]
+    look = "readlink /proc/1/ns/pid; readlink /proc/self/ns/pid"
+    init, ours = oci("exec", "one", "sh", "-c", look).stdout.split()
+    assert init == ours
     done = oci("exec", "one", "sh", "-c", "kill -9 $$", check=False)
     assert done.returncode == 128 + 9
 
@@ -127,7 +128,7 @@ def test_exec_on_a_terminal_of_ones_own(oci: Runtime, bundle: Bundle) -> None:
         terminal.until(PROMPT)
         terminal.type("tty; echo e''nd\n")
         assert "/dev/pts/" in terminal.until("end\r\n")
-        terminal.type("\x04")
+        terminal.type("exit\n")
         assert terminal.wait() == 0
 
 
@@ -151,30 +152,37 @@ def test_console_socket(oci: Runtime, bundle: Bundle, tmp_path: Path) -> None:
             said += terminal.read(1024)
         assert said == b"20 30\r\nto the terminal\r\n"
     assert bundle.output() == ""
-    assert "--console-socket: the process has no terminal" in oci.fails(
-        "exec", "--console-socket", "/x", "one", "true"
-    )
 
 
-def test_descriptors_are_passed_on_when_asked(oci: Runtime, bundle: Bundle) -> None:
-    script = (
-        "ls /proc/self/fd | wc -l; cat <&3 2>/dev/null || echo none; echo $LISTEN_FDS:$LISTEN_PID"
-    )
-    bundle.shell(script)
-    read, write = os.pipe()
-    os.write(write, b"through\n")
-    os.close(write)
-    os.dup2(read, 3) if read != 3 else os.set_inheritable(3, True)
-    line = ("run", "--bundle", str(bundle.path))
-    done = oci(*line, "one", pass_fds=(3,))
-    assert done.stdout.split("\n")[1:3] == ["none", ":"]
-    done = oci(*line, "--preserve-fds", "1", "one", pass_fds=(3,))
-    assert done.stdout.split("\n")[1:3] == ["through", ":"]
-    environment = {**os.environ, "LISTEN_FDS": "1"}
-    done = oci(*line, "one", pass_fds=(3,), env=environment)
-    assert done.stdout.split("\n")[2] == "1:1"
-    os.close(3)
-    assert "descriptor 3 is not open" in oci.fails(*line, "--preserve-fds", "1", "one")
+def test_a_console_socket_is_for_terminals(oci: Runtime, bundle: Bundle) -> None:
+    oci.start("one", bundle.runs("sleep", "1000"))
+    said = oci.fails("exec", "--console-socket", "/nowhere", "one", "true")
+    assert "--console-socket: the process has no terminal" in said
+    said = oci.fails("exec", "--tty", "--console-socket", "/nowhere", "one", "true")
+    assert "--console-socket /nowhere: no such file or directory" in said.lower()
+
+
+def test_descriptors_are_passed_on_when_asked(oci: Runtime, bundle: Bundle, tmp_path: Path) -> None:
+    bundle.shell("{ cat <&3; } 2>/dev/null || echo none; echo $LISTEN_FDS:$LISTEN_PID")
+    (tmp_path / "third").write_text("through\n")
+
+    def run(*options: str, redirect: str = f"3<{tmp_path}/third", **env: str) -> str:
+        line = oci.line("run", "--bundle", str(bundle.path), *options, "one")
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {redirect}', "sh", *line],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **env},
+        )
+        return done.stdout
+
+    assert run() == "none\n:\n"
+    assert run("--preserve-fds", "1") == "through\n:\n"
+    assert run(LISTEN_FDS="1") == "through\n1:1\n"
+    assert "descriptor 3 is not open, 1 are to be" in run("--preserve-fds", "1", redirect="3<&-")
 
 
 def test_user_and_rights(oci: Runtime, bundle: Bundle) -> None:
@@ -220,7 +228,7 @@ def test_namespaces_can_be_joined_by_path(oci: Runtime, bundle: Bundle) -> None:
             namespace["path"] = f"/proc/{pid}/ns/{name}"
     del bundle.config["hostname"]
     bundle.config["linux"]["cgroupsPath"] += "-two"
-    bundle.shell("readlink /proc/self/ns/net /proc/self/ns/ipc /proc/self/ns/uts /proc/self/ns/pid")
+    bundle.shell("for kind in net ipc uts pid; do readlink /proc/self/ns/$kind; done")
     done = oci("run", "--bundle", str(bundle.path), "two")
     assert done.stdout.split() == [
         str(Path(f"/proc/{pid}/ns", kind).readlink()) for kind in ("net", "ipc", "uts", "pid")
@@ -239,7 +247,7 @@ def test_a_user_namespace(oci: Runtime, bundle: Bundle, rootfs: Path) -> None:
 
 
 def test_ps(oci: Runtime, bundle: Bundle) -> None:
-    oci.start("one", bundle.shell("sleep 998 & sleep 999"))
+    oci.start("one", bundle.shell("sleep 998 & sleep 999 & wait"))
     eventually(lambda: len(json.loads(oci("ps", "-f", "json", "one").stdout)) == 3, "three")
     table = oci("ps", "one").stdout
     assert re.search(r"^UID +PID", table)
