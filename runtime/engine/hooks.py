@@ -6,6 +6,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from runtime.engine.steps import Step
@@ -14,12 +15,12 @@ __all__ = ["Hooks"]
 
 
 class Hooks:
-    """`hooks` of a configuration, with the OCI state that they get: its text before and after the
-    process id."""
+    """`hooks` of a configuration, with the OCI state that each kind gets: its text before and
+    after the process id."""
 
-    def __init__(self, config: dict[str, Any], state: tuple[str, str]) -> None:
+    def __init__(self, config: dict[str, Any], states: Mapping[str, tuple[str, str]]) -> None:
         self._hooks: dict[str, Any] = config.get("hooks") or {}
-        self._state = state
+        self._states = states
 
     @property
     def by_parent(self) -> bool:
@@ -41,7 +42,7 @@ class Hooks:
                 tuple(hook.get("args") or (hook["path"],)),
                 tuple(hook.get("env") or ()),
                 hook.get("timeout") or 0,
-                *self._state,
+                *self._states.get(kind, ("", "")),
             )
             for hook in self._hooks.get(kind) or ()
         ]

@@ -35,7 +35,7 @@ from runtime.errors import SpecError
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any, Protocol
 
     from runtime.engine.namespaces import Map
@@ -110,7 +110,7 @@ def container_plan(
     wait_for_start: bool = False,
     die_with_parent: int = 0,
     close_from: int = 0,
-    hook_state: tuple[str, str] = ("", ""),
+    hook_states: Mapping[str, tuple[str, str]] | None = None,
     gate: int = -1,
     terminal: int = -1,
     own_streams: bool = False,
@@ -125,9 +125,9 @@ def container_plan(
     `filter_` the compiled seccomp program and its flags (`runtime.security.seccomp`); `available`
     the mask of capabilities that the parent has. `make_cwd` makes a missing working directory;
     with `wait_for_start` the child meets its parent at "start" before it executes; `close_from`
-    marks that descriptor and all above close-on-exec; `hook_state` is what hooks in the container
-    get as standard input, before and after the process id. After "start" the child waits at
-    `gate`, a listening socket, for another process to let it go; `terminal` is a socket that it
+    marks that descriptor and all above close-on-exec; `hook_states` is what hooks in the container
+    get as standard input: by their kind, the text before and after the process id. After "start"
+    the child waits at `gate`, a listening socket, for another process to let it go; `terminal` is a socket that it
     sends the master of a new terminal through; with `own_streams` its user becomes the owner of
     its standard streams; `init` is a program that becomes PID 1 and gets the process's arguments as
     its own; `shield` is `runtime.security.shield.shield_fd`, for a caller whose own program must
@@ -157,7 +157,7 @@ def container_plan(
         steps.append(("personality", _persona(persona)))
     before, label = label_steps(process)
     steps += before
-    hooks = Hooks(config, hook_state)
+    hooks = Hooks(config, hook_states or {})
     if spaces["mount"] is None:
         outside, root = root_steps(
             config,

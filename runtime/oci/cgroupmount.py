@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
     from runtime.cgroups import Cgroup, CgroupLayout
 
-__all__ = ["expand"]
+__all__ = ["expanded"]
 
 
-def expand(config: dict[str, Any], layout: CgroupLayout, group: Cgroup | None) -> None:
-    """Replace such mounts in the config."""
-    mounts = config.get("mounts")
-    if not mounts or not any(mount.get("type") == "cgroup" for mount in mounts):
-        return
+def expanded(config: dict[str, Any], layout: CgroupLayout, group: Cgroup | None) -> dict[str, Any]:
+    """The config with such mounts replaced; the one that is given is left as it is."""
+    mounts = config.get("mounts", ())
+    if not any(mount.get("type") == "cgroup" for mount in mounts):
+        return config
     linux = config["linux"]
     made: list[dict[str, Any]] = []
+    readonly = list(linux.get("readonlyPaths", ()))
     for mount in mounts:
         if mount.get("type") != "cgroup":
             made.append(mount)
-        elif layout.v1:
+        elif not layout.v1:
+            made.append(_v2(mount, layout, linux))
+        else:
             made += _v1(mount, layout, group)
             if "ro" in mount.get("options", ()):
-                # Now that all is in it; the mounts below have their own "ro".
-                linux["readonlyPaths"] = [*linux.get("readonlyPaths", ()), mount["destination"]]
-        else:
-            made.append(_v2(mount, layout, linux))
-    config["mounts"] = made
+                readonly.append(mount["destination"])  # now that all is in it
+    return {**config, "mounts": made, "linux": {**linux, "readonlyPaths": readonly}}
 
 
 def _v2(mount: dict[str, Any], layout: CgroupLayout, linux: dict[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from runtime.engine.plan import container_plan
 from runtime.engine.report import begin
 from runtime.errors import ContainerError, HookFailed
 from runtime.oci.config.load import load
-from runtime.oci.hooks import run_hooks
-from runtime.oci.launch import Console, close_from, default_signals, seccomp, write_pid_file
+from runtime.oci.launch import Console, default_signals, passed_on, seccomp, write_pid_file
 from runtime.oci.lightjson import dumps
 from runtime.oci.state import Container, started_at
 
@@ -43,7 +42,7 @@ class Creation:
         self._no_pivot: bool = options["no-pivot"]
         self.config = load(self._bundle)
         process = self.config["process"]
-        self._close_from = close_from(options, process)
+        self._close_from, self._more_env = passed_on(options)
         os.chdir(self._bundle)  # sources of mounts, and hooks, are relative to it
         self.console = Console(process.get("terminal", False), socket_path, detach)
         self.container = Container.make(context.root, options.rest[0])
@@ -59,21 +58,20 @@ class Creation:
         self.console.close()
         self.container.unlock()
 
-    def make(self, *, gate: bool) -> None:
-        """All of it but the program: at the end the process waits, at the gate if there is to be
-        one, or else for `release` by this very process."""
-        container, config = self.container, self.config
+    def begin(self, *, gate: bool) -> None:
+        """Up to the clone. What the caller does between this and `finish` it does while the new
+        process mounts."""
+        container = self.container
         container.record = self._record()
-        container.write("config.json", dumps(config).encode())  # as it is now, for exec
-        self._make_group()
-        container.save()
+        config = self._make_group()
         gate_fd = -1
         if gate:
             from runtime.oci.gate import make_gate
 
             gate_fd = make_gate(container)
+        process = config["process"]
         plan = container_plan(
-            config,
+            {**config, "process": {**process, "env": [*process.get("env", ()), *self._more_env]}},
             container.record["rootfs"],
             cgroup=self._group,
             filter_=seccomp(config, self._context.log),
@@ -83,7 +81,7 @@ class Creation:
             make_cwd=True,
             wait_for_start=True,
             close_from=self._close_from,
-            hook_state=self._hook_state(),
+            hook_states=self._hook_states(),
             gate=gate_fd,
             terminal=self.console.fd,
             own_streams=True,
@@ -91,17 +89,22 @@ class Creation:
         for warning in plan.warnings:
             self._context.log.warning(warning)
         default_signals()
-        self.launch = launch = begin(plan)
-        hooks = config.get("hooks", {})
-        early = hooks.get("prestart"), hooks.get("createRuntime")
-        if any(early):
-            launch.until("createRuntime")
-            self._note_process()
-            for name, some in zip(("prestart", "createRuntime"), early, strict=True):
-                run_hooks(name, some or [], container.state("creating"))
-            launch.go()
+        self.launch = begin(plan)
+
+    def finish(self) -> None:
+        """Until the process is ready for its program, and all is written down that others may
+        want to know. Raises what the process reports."""
+        container, launch = self.container, self.launch
+        assert launch is not None
+        container.write("config.json", dumps(self.config).encode())  # as it is now, for exec
+        while launch.pid is None and launch.open:
+            launch.receive()
+        if launch.pid is not None:
+            container.record["pid"] = launch.pid
+            container.record["started"] = started_at(launch.pid)
+        container.save()
+        self._run_hooks(launch)
         launch.until("start")
-        self._note_process()
         if self._group is not None:
             self._group.settle()
             container.record["cgroup"] = self._group.record()
@@ -110,10 +113,26 @@ class Creation:
         if self._pid_file:
             write_pid_file(self._pid_file, container.pid)
 
-    def release(self) -> None:
-        """Let the process go on: to the gate, or to its program."""
+    def release(self, *, until_it_runs: bool) -> None:
+        """Let the process go on: to the gate, where it may be left alone, or to its program."""
         assert self.launch is not None
         self.launch.go()
+        if until_it_runs:
+            self.launch.until(None)
+
+    def _run_hooks(self, launch: Report) -> None:
+        """Those of the runtime's namespaces, while the process waits before its pivot."""
+        hooks = self.config.get("hooks", {})
+        early = [(kind, hooks[kind]) for kind in ("prestart", "createRuntime") if hooks.get(kind)]
+        if not early:
+            return
+        from runtime.oci.hooks import run_hooks
+
+        launch.until("createRuntime")
+        state = self.container.state("creating")
+        for kind, some in early:
+            run_hooks(kind, some, state)
+        launch.go()
 
     def _record(self) -> dict[str, Any]:
         config = self.config
@@ -134,16 +153,21 @@ class Creation:
             "shared_pids": "pid" not in kinds,
         }
 
-    def _hook_state(self) -> tuple[str, str]:
-        """The state that hooks in the container get, before and after the process id."""
+    def _hook_states(self) -> dict[str, tuple[str, str]]:
+        """The states that hooks in the container get, before and after the process id, which only
+        they know: it is that of their own namespace (runtime.md, "State")."""
         if not self.config.get("hooks"):
-            return "", ""
-        before, _, after = dumps(self.container.state("created")).partition('"pid": 0')
-        return f'{before}"pid": ', after
+            return {}
+        states = {}
+        for kind, status in (("createContainer", "creating"), ("startContainer", "created")):
+            before, _, after = dumps(self.container.state(status)).partition('"pid": 0')
+            states[kind] = (f'{before}"pid": ', after)
+        return states
 
-    def _make_group(self) -> None:
+    def _make_group(self) -> dict[str, Any]:
+        """Make the cgroup; the config as it is to be carried out, with its cgroup mounts in it."""
         from runtime.cgroups import CgroupLayout
-        from runtime.oci.cgroupmount import expand
+        from runtime.oci.cgroupmount import expanded
 
         layout = CgroupLayout.detect()
         if self._context.cgroup_manager != "disabled":
@@ -152,17 +176,7 @@ class Creation:
             self._group = make_group(self._context, layout, self.config, self.container.id)
         if self._group is not None:
             self.container.record["cgroup"] = self._group.record()
-        expand(self.config, layout, self._group)
-
-    def _note_process(self) -> None:
-        """Write down which process it is as soon as somebody may have to find and end it."""
-        assert self.launch is not None
-        assert self.launch.pid is not None
-        record = self.container.record
-        if record["pid"] != self.launch.pid:
-            record["pid"] = self.launch.pid
-            record["started"] = started_at(self.launch.pid)
-            self.container.save()
+        return expanded(self.config, layout, self._group)
 
     def _undo(self) -> None:
         """Take back, last first, and run the poststop hooks if any hook could have run."""

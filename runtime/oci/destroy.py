@@ -7,10 +7,11 @@ from _signal import SIGKILL, pidfd_send_signal  # type: ignore[import-not-found]
 from select import POLLIN, poll
 
 from runtime.errors import HookFailed, StillAlive
-from runtime.oci.hooks import run_hooks
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
+    from typing import Any
+
     from runtime.oci.log import Log
     from runtime.oci.state import Container
 
@@ -34,7 +35,14 @@ def destroy(container: Container, log: Log, *, force: bool = False) -> None:
     hooks = container.record["hooks"].get("poststop")
     state = container.state("stopped")
     container.remove()
-    for hook in hooks or ():
+    if hooks:
+        _poststop(hooks, state, log)
+
+
+def _poststop(hooks: list[dict[str, Any]], state: dict[str, Any], log: Log) -> None:
+    from runtime.oci.hooks import run_hooks
+
+    for hook in hooks:
         try:
             run_hooks("poststop", [hook], state)
         except HookFailed as error:

@@ -91,7 +91,9 @@ def _pack(python: str, path: Path) -> Path:
             break
     # Without the columns of tracebacks the code is a third smaller, and so is the time to load it.
     command = [python, "-I", "-X", "no_debug_ranges", str(Path(__file__).with_name("pack.py"))]
-    done = subprocess.run([*command, str(folder / tag)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, str(folder / tag)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise ContainerError(f"{python} cannot pack this package:\n{done.stderr.strip()}")
     return folder / tag

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runtime.oci.log import Log
     from runtime.oci.options import Parsed
 
-__all__ = ["Console", "close_from", "default_signals", "seccomp", "write_pid_file"]
+__all__ = ["Console", "default_signals", "passed_on", "seccomp", "write_pid_file"]
 
 
 class Console:
@@ -93,14 +93,15 @@ def default_signals() -> None:
     signal(SIGXFSZ, SIG_DFL)
 
 
-def close_from(options: Parsed, process: dict[str, Any]) -> int:
-    """The first descriptor that is not passed on: after the standard three come those of socket
-    activation ($LISTEN_FDS, sd_listen_fds(3)), then `--preserve-fds` many."""
+def passed_on(options: Parsed) -> tuple[int, list[str]]:
+    """The first descriptor that is not passed on, and what the environment tells of those that
+    are: after the standard three come those of socket activation ($LISTEN_FDS,
+    sd_listen_fds(3)), then `--preserve-fds` many."""
     listen = os.environ.get("LISTEN_FDS", "")
     activated = int(listen) if listen.isdecimal() else 0
+    env = []
     if activated:
-        env = process.setdefault("env", [])
-        env += [f"LISTEN_FDS={activated}", "LISTEN_PID=1"]
+        env = [f"LISTEN_FDS={activated}", "LISTEN_PID=1"]
         if "LISTEN_FDNAMES" in os.environ:
             env.append(f"LISTEN_FDNAMES={os.environ['LISTEN_FDNAMES']}")
     number = 3 + activated + (options["preserve-fds"] or 0)
@@ -111,7 +112,7 @@ def close_from(options: Parsed, process: dict[str, Any]) -> int:
             raise UsageError(
                 f"--preserve-fds, LISTEN_FDS: descriptor {fd} is not open, {number - 3} are to be"
             ) from None
-    return number
+    return number, env
 
 
 def seccomp(config: dict[str, Any], log: Log) -> tuple[bytes, int] | None:

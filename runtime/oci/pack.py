@@ -22,16 +22,40 @@ from types import CodeType
 __all__ = ["LAUNCHER", "build"]
 
 _HEAD = 1 << 15
-"""Bytes for the head: the script reads so many at once."""
+"""Bytes for the head."""
 
 _ROOMS = ("cgroups", "engine", "oci", "security")
+_RARE = frozenset(
+    f"runtime.{name}"
+    for name in [
+        "cgroups.limits",
+        "cgroups.sdbus",
+        "cgroups.stats",
+        "cgroups.systemd",
+        "cgroups.unit",
+        "cgroups.usage",
+        "cgroups.usage_v1",
+        "cgroups.usage_v2",
+        "cgroups.watch",
+        "engine.describe",
+        "oci.install",
+        "oci.pack",
+        "oci.verbs.events",
+        "oci.verbs.features",
+        "oci.verbs.list",
+        "oci.verbs.spec",
+        "security.libseccomp",
+    ]
+)
+"""What few command lines need, and all would have to read."""
+
 _LIBRARIES = ("__future__", "ctypes", "ctypes._endian", "struct", "types")
 """What these bring from the standard library, besides what is built in or frozen."""
 
 _FINDER = '''
 from _frozen_importlib import ModuleSpec
 from marshal import loads
-from posix import pread, stat
+from posix import stat
 import sys
 
 class Pack:
@@ -59,7 +83,7 @@ class Pack:
     @staticmethod
     def exec_module(module):
         offset, length, *_ = index[module.__name__]
-        exec(loads(pread(fd, length, offset)), module.__dict__)
+        exec(loads(data[offset : offset + length]), module.__dict__)
 
 sys.meta_path.insert(0, Pack)
 '''
@@ -67,13 +91,14 @@ sys.meta_path.insert(0, Pack)
 LAUNCHER = f"""
 from _frozen_importlib_external import MAGIC_NUMBER
 from marshal import loads
-from posix import O_CLOEXEC, O_RDONLY, open, read
+from posix import O_CLOEXEC, O_RDONLY, close, fstat, open, read
 try:
     fd = open(PACK, O_RDONLY | O_CLOEXEC)
-    head = read(fd, {_HEAD})
-    if head[:4] == MAGIC_NUMBER:
-        code, index = loads(head[4:])
-        exec(code, {{"fd": fd, "index": index}})
+    data = read(fd, fstat(fd).st_size)
+    close(fd)
+    if data[:4] == MAGIC_NUMBER:
+        code, index = loads(data[4:{_HEAD}])
+        exec(code, {{"data": memoryview(data), "index": index}})
 except FileNotFoundError:
     pass
 """
@@ -101,7 +126,7 @@ def build(path: Path) -> None:
         offset += len(blob)
     finder = compile(_FINDER, "<pack>", "exec", dont_inherit=True, optimize=2)
     head = importlib.util.MAGIC_NUMBER + marshal.dumps((finder, index))
-    assert len(head) <= _HEAD, "the head of a pack has outgrown what the script reads"
+    assert len(head) <= _HEAD, "the head of a pack has outgrown its place"
     fresh = path.with_name(f"{path.name}.new")
     fresh.write_bytes(head.ljust(_HEAD, b"\0") + b"".join(blobs))
     fresh.replace(path)
@@ -116,7 +141,9 @@ def _modules() -> list[tuple[str, Path]]:
     found = []
     for source in sorted(sources):
         parts = source.relative_to(package.parent).with_suffix("").parts
-        found.append((".".join(parts[:-1] if parts[-1] == "__init__" else parts), source))
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name not in _RARE:
+            found.append((name, source))
     for name in _LIBRARIES:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
@@ -125,8 +152,9 @@ def _modules() -> list[tuple[str, Path]]:
 
 
 def _code(source: Path) -> CodeType:
-    """Its code as of -OO, but for the asserts: a docstring is only read where it is written."""
-    code: CodeType = compile(source.read_bytes(), str(source), "exec", dont_inherit=True, optimize=2)
+    """Its code as `python -OO` has it: a docstring is only read where it is written."""
+    text = source.read_bytes()
+    code: CodeType = compile(text, str(source), "exec", dont_inherit=True, optimize=2)
     return code
 
 

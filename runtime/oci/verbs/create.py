@@ -26,6 +26,7 @@ ARGUMENTS = (1, 1)
 def main(context: Context, options: Parsed) -> int:
     """Create the container and return; its process waits for `start`."""
     with Creation(context, options, detach=True) as creation:
-        creation.make(gate=True)
-        creation.release()
+        creation.begin(gate=True)
+        creation.finish()
+        creation.release(until_it_runs=False)
     return 0

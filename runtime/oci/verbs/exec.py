@@ -8,9 +8,9 @@ from runtime.capabilities import permitted
 from runtime.engine.plan import exec_plan
 from runtime.engine.report import begin
 from runtime.errors import StateError, UsageError
-from runtime.oci.foreground import wait
+from runtime.oci.foreground import Signals, wait
 from runtime.oci.group import group_of
-from runtime.oci.launch import Console, close_from, default_signals, seccomp, write_pid_file
+from runtime.oci.launch import Console, default_signals, passed_on, seccomp, write_pid_file
 from runtime.oci.options import FLAG, LIST, NUMBER, TEXT, Option, Parsed
 from runtime.oci.state import Container
 
@@ -56,11 +56,13 @@ def main(context: Context, options: Parsed) -> int:
         raise StateError(f"cannot exec in container {container.id!r}: it is paused")
     config = container.config()
     process = _process(options, config)
-    first = close_from(options, process)
+    first, more_env = passed_on(options)
+    process["env"] = [*process.get("env", ()), *more_env]
     console = Console(process.get("terminal", False), options["console-socket"], options["detach"])
     try:
+        signals = None if options["detach"] else Signals()
         pid = _start(context, options, container, config, process, first, console)
-        return 0 if options["detach"] else wait(pid, console)
+        return 0 if signals is None else wait(pid, console, signals)
     finally:
         console.close()
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from runtime.errors import NoSuchContainer
 from runtime.oci.creation import Creation
-from runtime.oci.destroy import destroy
-from runtime.oci.foreground import wait
 from runtime.oci.options import FLAG, Option, Parsed
 from runtime.oci.state import Container
 from runtime.oci.verbs import create
-from runtime.oci.verbs.start import poststart
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
@@ -30,17 +28,25 @@ def main(context: Context, options: Parsed) -> int:
     """The program's exit status, 128+n after signal n; with --detach, 0."""
     detach = options["detach"]
     with Creation(context, options, detach=detach) as creation:
+        creation.begin(gate=False)
+        # These are for later, and there is time now: another process mounts.
+        from runtime.oci.destroy import destroy
+        from runtime.oci.foreground import Signals, wait
+        from runtime.oci.verbs.start import poststart
+
+        creation.finish()
+        signals = None if detach else Signals()
+        creation.release(until_it_runs=True)
         container = creation.container
-        creation.make(gate=False)
-        creation.release()
-        assert creation.launch is not None
-        creation.launch.until(None)
         poststart(container)
-        if detach:
+        if signals is None:
             return 0
         container.unlock()
-        status = wait(container.pid, creation.console)
+        status = wait(container.pid, creation.console, signals)
     if not options["keep"]:
-        with Container.locked(context.root, container.id) as ended:
-            destroy(ended, context.log)
+        try:
+            with Container.locked(context.root, container.id) as ended:
+                destroy(ended, context.log)
+        except NoSuchContainer:
+            return status  # somebody was faster
     return status

@@ -5,7 +5,6 @@ from __future__ import annotations
 from runtime.errors import ContainerError, StateError
 from runtime.oci.destroy import destroy
 from runtime.oci.gate import pass_gate
-from runtime.oci.hooks import run_hooks
 from runtime.oci.options import Option, Parsed
 from runtime.oci.state import Container
 
@@ -42,4 +41,6 @@ def poststart(container: Container) -> None:
     """Run the hooks that follow the program's start."""
     hooks = container.record["hooks"].get("poststart")
     if hooks:
+        from runtime.oci.hooks import run_hooks
+
         run_hooks("poststart", hooks, container.state("running"))

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from runtime.oci.install import install
-from tests.integration.runtime.oci.engines import Docker, Engine, Podman, missing
+from tests.integration.runtime.oci.bundles import Bundle, Runtime
+from tests.integration.runtime.oci.engines import (
+    Docker,
+    Engine,
+    Podman,
+    cgroup_roots,
+    missing,
+)
 
 APPLETS = [
     "cat",
@@ -34,9 +41,12 @@ APPLETS = [
     "ls",
     "mkdir",
     "mount",
+    "mv",
     "nproc",
+    "ping",
     "ps",
     "pwd",
+    "readlink",
     "rm",
     "sed",
     "seq",
@@ -119,3 +129,40 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     """Each engine in turn."""
     found: Engine = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture
+def oci(lab_oci: str) -> Iterator[Runtime]:
+    """The command, with containers of its own, which are gone with all they had after a test."""
+    root = Path(tempfile.mkdtemp(prefix="lab-oci-", dir="/run"))
+    runtime = Runtime(lab_oci, root)
+    yield runtime
+    for directory in root.iterdir():
+        runtime("delete", "--force", directory.name, check=False)
+    left = [*root.iterdir(), *_left_in_cgroups()]
+    shutil.rmtree(root)
+    _remove_test_cgroups()
+    assert not left
+    mounts = Path("/proc/self/mounts").read_text()
+    assert "lab-rootfs-" not in mounts
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, rootfs: Path) -> Bundle:
+    """A bundle that runs a shell."""
+    return Bundle(tmp_path, rootfs).write()
+
+
+def _test_cgroups() -> list[Path]:
+    return [Path(root, f"lab-oci-test-{os.getpid()}") for root in cgroup_roots()]
+
+
+def _left_in_cgroups() -> list[Path]:
+    parents = [path for path in _test_cgroups() if path.is_dir()]
+    return [path for parent in parents for path in parent.iterdir() if path.is_dir()]
+
+
+def _remove_test_cgroups() -> None:
+    for path in _test_cgroups():
+        if path.is_dir():
+            path.rmdir()

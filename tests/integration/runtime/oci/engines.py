@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Docker", "Engine", "Podman", "missing"]
+__all__ = ["Docker", "Engine", "Podman", "cgroup_roots", "missing"]
 
 _START = 60.0
 _CALL = 120.0
@@ -91,7 +91,7 @@ class Engine:
     def cgroups(self) -> list[str]:
         """Directories of containers that are left in any hierarchy."""
         left = []
-        for root in _cgroup_roots():
+        for root in cgroup_roots():
             path = Path(root, self.group)
             if path.is_dir():
                 left += [
@@ -100,7 +100,7 @@ class Engine:
         return [path for path in left if not path.endswith("/conmon")]  # that is Podman's own
 
     def remove_cgroups(self) -> None:
-        for root in _cgroup_roots():
+        for root in cgroup_roots():
             path = Path(root, self.group)
             if path.is_dir():
                 for one in [*path.iterdir(), path]:
@@ -108,7 +108,7 @@ class Engine:
                         one.rmdir()
 
 
-def _cgroup_roots() -> list[str]:
+def cgroup_roots() -> list[str]:
     lines = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     return [line[1] for line in lines if line[2] in {"cgroup", "cgroup2"}]
 
