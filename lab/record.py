@@ -9,14 +9,25 @@ History of the format, newest first:
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 
-__all__ = ["FORMAT", "Record", "TrialId", "WorkloadFacts"]
+__all__ = ["FORMAT", "Level", "Record", "TrialId", "WorkloadFacts"]
 
 FORMAT = 1
-"""Version of the record format and of the run folder around it."""
+"""Version of the record format and of the run folder around it. A field that comes, goes or changes
+its meaning raises it."""
+
+# Finite everywhere: JSON (RFC 8259) has no nan, and what could not be measured is left out.
+Level = int | FiniteFloat | str
+"""A level of a factor."""
+
+Text = Annotated[
+    str, AfterValidator(lambda text: text.encode("utf-8", "backslashreplace").decode("utf-8"))
+]
+"""What the host said. A path of bytes that are no UTF-8, which Python carries as lone surrogates,
+is spelt out: the record of a failure must not itself fail to be written."""
 
 
 class _Frozen(BaseModel):
@@ -31,7 +42,7 @@ class TrialId(_Frozen):
     backend: str = Field(description="Name of the backend.")
     repeat: int = Field(ge=0, description="Which repetition of this cell, from 0.")
     warmup: bool = Field(False, description="Stored and flagged, left out of the statistics.")
-    factors: dict[str, int | float | str] = Field(
+    factors: dict[str, Level] = Field(
         default_factory=dict, description="Levels of this cell, such as n (instances alive)."
     )
 
@@ -60,26 +71,26 @@ class Record(_Frozen):
     status: Literal["ok", "failed", "skipped"] = Field(
         description="failed and skipped are records too; cause says why."
     )
-    cause: str | None = Field(None, description="Why it failed or was skipped, one sentence.")
+    cause: Text | None = Field(None, description="Why it failed or was skipped, one sentence.")
     started_at: str = Field(description="Wall clock at the trial's start, ISO 8601, UTC.")
     t0_ns: int | None = Field(None, description="Host CLOCK_MONOTONIC before the launch, ns.")
-    duration_s: float = Field(description="Whole trial with set-up and clean-up, seconds.")
+    duration_s: FiniteFloat = Field(description="Whole trial with set-up and clean-up, seconds.")
     workload: WorkloadFacts | None = Field(None, description="The work; null if never prepared.")
-    factors: dict[str, int | float | str] = Field(
+    factors: dict[str, Level] = Field(
         default_factory=dict,
         description="What differs between backends: kernel, accelerator, machine, disk, network.",
     )
-    phases: dict[str, float] = Field(
+    phases: dict[str, FiniteFloat] = Field(
         default_factory=dict,
         description="Seconds from t0 to each named step of the (first) launch, ready included.",
     )
-    metrics: dict[str, float] = Field(
+    metrics: dict[str, FiniteFloat] = Field(
         default_factory=dict, description="What the experiment measured; units end the names."
     )
-    samples: list[dict[str, Any]] = Field(
+    samples: list[dict[str, Level | None]] = Field(
         default_factory=list, description="Raw readings behind the metrics, in order."
     )
-    argv: list[str] = Field(
+    argv: list[Text] = Field(
         default_factory=list, description="Host command of a trial that failed."
     )
-    log_tail: str = Field("", description="End of the log of a trial that failed.")
+    log_tail: Text = Field("", description="End of the log of a trial that failed.")

@@ -1,225 +1,56 @@
-"""The store: run folders ``<results>/<host>/<experiment>/<run id>/``.
+"""The store: run folders ``<results>/<host>/<experiment>/<run id>/``, made, listed and found.
 
-A run folder holds `host.json` (facts), `experiment.toml` (the suite as it was run, with its seed:
-`lab bench` takes it again), `plan.json`, `records.jsonl` (one record a line, appended and flushed
-as it is made) and, when the run is finished, `records.parquet`. docs/reference/record-format.md
-tells all.
-
-A crash of the lab loses nothing that was appended; a crash of the host may lose the last seconds,
-for fsync(2) after each trial would disturb what the next one measures.
+What is in a run folder is `lab.run`'s. docs/reference/record-format.md tells all.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
 import tempfile
-import tomllib
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
-from pydantic import ValidationError
 
-from lab.errors import FormatTooNew, RunNotFound, StoreError
+from lab.errors import RunNotFound, StoreError, UsageError
+from lab.mistakes import closest
 from lab.paths import results_dir
-from lab.record import FORMAT, Record, TrialId
+from lab.record import FORMAT, TrialId
+from lab.run import PARQUET, RECORDS, Run, RunWriter
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DamagedRecord", "Results", "Run", "RunInfo", "RunWriter", "load"]
+__all__ = ["PARQUET", "RECORDS", "REPORTS", "Results", "Run", "RunInfo", "RunWriter", "load"]
 
-RECORDS = "records.jsonl"
-PARQUET = "records.parquet"
 REPORTS = "reports"
 """Not an experiment: where `lab report` writes."""
 
-
-class DamagedRecord(UserWarning):
-    """A record was left out because a crash cut it."""
+_HALF_MADE = ".new-"
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """One line of `lab runs`."""
+    """One line of `lab runs`. `state` is ``finished``, ``running``, ``interrupted`` or, with the
+    reason in `problem`, ``unreadable``."""
 
     run_id: str
     experiment: str
     host: str
-    started: str
     planned: int
     done: int
     failed: int
-    finished: bool
+    state: str
     path: Path
-
-
-@dataclass
-class Run:
-    """One run folder, read."""
-
-    path: Path
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def run_id(self) -> str:
-        """The run's id; experiments of one suite share it."""
-        return self.path.name
-
-    @property
-    def experiment(self) -> str:
-        """Kind of the experiment."""
-        return self.path.parent.name
-
-    @property
-    def host(self) -> str:
-        """Name of the host it was measured on."""
-        return self.path.parent.parent.name
-
-    @property
-    def finished(self) -> bool:
-        """Whether it came to its end."""
-        return (self.path / PARQUET).exists()
-
-    @property
-    def host_facts(self) -> dict[str, Any]:
-        """`host.json`."""
-        facts: dict[str, Any] = self._json("host.json")
-        return facts
-
-    @property
-    def experiment_doc(self) -> dict[str, Any]:
-        """`experiment.toml`."""
-        try:
-            return tomllib.loads((self.path / "experiment.toml").read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise StoreError(f"{self.path}/experiment.toml: cannot be read: {error}") from error
-
-    @property
-    def plan(self) -> list[TrialId]:
-        """`plan.json`: every trial, in order."""
-        document = self._json("plan.json")
-        _check_format(document, self.path)
-        return [TrialId.model_validate(trial) for trial in document["trials"]]
-
-    def records(self) -> list[Record]:
-        """All records in plan order; of a trial that was run again after an interruption, the last.
-
-        Raises `StoreError` naming file and line for a record that cannot be read, unless it is the
-        last and was cut by a crash: that one is left out and named in `warnings`."""
-        by_index: dict[int, Record] = {}
-        for record in self._lines():
-            by_index[record.trial.index] = record
-        return [by_index[index] for index in sorted(by_index)]
-
-    def frame(self) -> pd.DataFrame:
-        """Tidy table: one row a trial. Columns as `flatten` names them."""
-        import pandas as pd
-
-        return pd.DataFrame([flatten(record, self.host) for record in self.records()])
-
-    def _lines(self) -> Iterator[Record]:
-        self.warnings.clear()
-        text = (self.path / RECORDS).read_bytes()
-        *lines, rest = text.split(b"\n")
-        if rest:
-            self._warn(f"{self.path / RECORDS}: the last record was cut by a crash and left out")
-        for number, line in enumerate(lines, 1):
-            where = f"{self.path / RECORDS}, line {number}"
-            try:
-                document = json.loads(line)
-            except ValueError as error:
-                raise StoreError(f"{where}: not a JSON object: {error}") from error
-            _check_format(document, self.path)
-            try:
-                yield Record.model_validate(document)
-            except ValidationError as error:
-                first = error.errors(include_url=False)[0]
-                key = ".".join(map(str, first["loc"]))
-                raise StoreError(f"{where}: {key}: {first['msg']}") from error
-
-    def _warn(self, message: str) -> None:
-        self.warnings.append(message)
-        warnings.warn(message, DamagedRecord, stacklevel=4)
-
-    def _json(self, name: str) -> Any:
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{self.path / name}: cannot be read: {error}") from error
-
-
-def _check_format(document: Any, path: Path) -> None:
-    made = document.get("format") if isinstance(document, dict) else None
-    if not isinstance(made, int):
-        raise StoreError(f"{path}: a document in it names no format version")
-    if made > FORMAT:
-        raise FormatTooNew(
-            f"{path}: written in format {made}, and this lab reads up to {FORMAT}: use a newer lab"
-        )
-
-
-def flatten(record: Record, host: str) -> dict[str, Any]:
-    """One record as one flat row: trial and workload keys, `factor.*`, `phase.*`, `metric.*`."""
-    trial = record.trial
-    row: dict[str, Any] = {
-        "run": record.run,
-        "host": host,
-        "experiment": trial.experiment,
-        "backend": trial.backend,
-        "index": trial.index,
-        "repeat": trial.repeat,
-        "warmup": trial.warmup,
-        "status": record.status,
-        "cause": record.cause,
-        "started_at": record.started_at,
-        "t0_ns": record.t0_ns,
-        "duration_s": record.duration_s,
-        **trial.factors,
-    }
-    if record.workload is not None:
-        work = record.workload.model_dump()
-        row |= {key: work[key] for key in ("image", "image_digest", "cpus", "memory_bytes")}
-    row |= {f"factor.{key}": value for key, value in record.factors.items()}
-    row |= {f"phase.{key}": value for key, value in record.phases.items()}
-    row |= {f"metric.{key}": value for key, value in record.metrics.items()}
-    return row
-
-
-class RunWriter:
-    """Appends records to one run folder."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self._file: IO[bytes] = (run.path / RECORDS).open("ab")
-
-    def __enter__(self) -> RunWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def done(self) -> set[int]:
-        """Indices of trials that need not be run again: those recorded as ok."""
-        return {r.trial.index for r in self.run.records() if r.status == "ok"}
-
-    def append(self, record: Record) -> None:
-        """One line, in one write(2), handed to the kernel before this returns."""
-        self._file.write(record.model_dump_json().encode() + b"\n")
-        self._file.flush()
-
-    def finish(self) -> None:
-        """Write the Parquet copy: the run is complete."""
-        path = self.run.path / PARQUET
-        temporary = path.with_suffix(".tmp")
-        self.run.frame().to_parquet(temporary, index=False)
-        temporary.rename(path)
+    problem: str = ""
 
 
 class Results:
@@ -241,29 +72,41 @@ class Results:
     ) -> RunWriter:
         """A new run folder, complete but for its records: it appears under its name at once, or
         not at all. Raises `StoreError` if it exists or cannot be written."""
-        final = self.root / _safe(host) / _safe(experiment) / _safe(run_id)
-        trials = [trial.model_dump(mode="json") for trial in plan]
+        final = self.root / _component(host) / _component(experiment) / _component(run_id)
+        if final.parent.name == REPORTS:
+            raise StoreError(f'no experiment can be called "{REPORTS}": reports are written there')
+        files = {
+            "host.json": _json({"format": FORMAT} | host_facts | {"format": FORMAT}),
+            "experiment.toml": tomli_w.dumps(experiment_doc),
+            "plan.json": _json(
+                {
+                    "format": FORMAT,
+                    "seed": seed,
+                    "trials": [trial.model_dump(mode="json") for trial in plan],
+                }
+            ),
+            RECORDS: "",
+        }
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
-            made = Path(tempfile.mkdtemp(prefix=".new-", dir=final.parent))
-            made.chmod(0o755)
-            _write_json(made / "host.json", {"format": FORMAT, **host_facts})
-            (made / "experiment.toml").write_text(tomli_w.dumps(experiment_doc), encoding="utf-8")
-            _write_json(made / "plan.json", {"format": FORMAT, "seed": seed, "trials": trials})
-            (made / RECORDS).touch()
-            made.rename(final)
+            with _only_maker_in(final.parent), _half_made(final.parent) as made:
+                for name, text in files.items():
+                    (made / name).write_text(text, encoding="utf-8")
+                made.rename(final)
         except OSError as error:
-            raise StoreError(f"{final}: the run folder cannot be made: {error.strerror}") from error
+            why = "it exists already" if final.exists() else error.strerror
+            raise StoreError(f"{final}: the run folder cannot be made: {why}") from error
         return RunWriter(Run(final))
 
     def open_for_resume(self, run: Run) -> RunWriter:
-        """Go on writing to an interrupted run. A record cut by a crash is cut off for good."""
-        path = run.path / RECORDS
-        text = path.read_bytes()
-        if not text.endswith(b"\n"):
-            os.truncate(path, text.rfind(b"\n") + 1)
-        (run.path / PARQUET).unlink(missing_ok=True)
-        return RunWriter(run)
+        """Go on writing to an interrupted run. A record cut by a crash is cut off for good.
+
+        Raises `StoreError` for a run that is damaged otherwise, or is running."""
+        with contextlib.ExitStack() as stack:
+            writer = stack.enter_context(RunWriter(run))
+            writer.reopen()
+            stack.pop_all()
+        return writer
 
     def all(self) -> list[Run]:
         """Every run folder, newest first (run ids begin with their time)."""
@@ -272,37 +115,78 @@ class Results:
             for path in self.root.glob("*/*/*/plan.json")
             if not path.parent.name.startswith(".")
         ]
-        return sorted(found, key=lambda run: (run.run_id, run.experiment), reverse=True)
+        found.sort(key=lambda run: (run.path.parent.parent.name, run.experiment))
+        return sorted(found, key=lambda run: run.run_id, reverse=True)
 
     def runs(self) -> list[RunInfo]:
-        """What `lab runs` lists."""
+        """What `lab runs` lists. A run that cannot be read is listed as such."""
         return [_info(run) for run in self.all()]
 
     def find(self, name: str) -> list[Run]:
         """The runs called that: a run id, a unique beginning of one, a run folder, or ``latest``.
 
-        The experiments of a suite share a run id, hence a list, in the suite's order. Raises
-        `RunNotFound`."""
-        if (Path(name) / "plan.json").is_file():
+        The experiments of a suite share a run id, hence a list: by host, and in the suite's order.
+        Raises `RunNotFound`."""
+        if name and (Path(name) / "plan.json").is_file():
             return [Run(Path(name).resolve())]
         every = self.all()
         ids = sorted({run.run_id for run in every})
         matching = ids[-1:] if name == "latest" else [i for i in ids if i == name]
-        matching = matching or [i for i in ids if i.startswith(name)]
-        if len(matching) != 1 or not name:
+        matching = matching or [i for i in ids if name and i.startswith(name)]
+        if len(matching) != 1:
             raise RunNotFound(_not_found(name, self.root, ids, matching))
         runs = [run for run in every if run.run_id == matching[0]]
         order = [e.get("kind") for e in runs[0].experiment_doc.get("experiment", [])]
         return sorted(
-            runs, key=lambda r: order.index(r.experiment) if r.experiment in order else 99
+            runs,
+            key=lambda run: (
+                run.path.parent.parent.name,
+                order.index(run.experiment) if run.experiment in order else len(order),
+            ),
         )
 
-    def clean(self) -> list[Path]:
-        """Remove folders that a crash left half-made; those are named with a leading dot."""
-        left = [p for p in self.root.glob("*/*/.new-*") if p.is_dir()]
-        for path in left:
-            shutil.rmtree(path)
-        return left
+    def find_one(self, experiment: str, name: str) -> Run:
+        """The one run folder of an experiment. Raises `RunNotFound` if there is none, or the run
+        has one on each of several hosts: what hosts measured is not pooled."""
+        found = self.find(name)
+        chosen = [run for run in found if run.experiment == experiment]
+        if not chosen:
+            have = ", ".join(dict.fromkeys(run.experiment for run in found))
+            raise RunNotFound(
+                f'run {found[0].run_id} has no experiment "{experiment}"; it has: {have}'
+            )
+        if len(chosen) > 1:
+            folders = ", ".join(str(run.path) for run in chosen)
+            raise RunNotFound(
+                f"run {found[0].run_id} was made on {len(chosen)} hosts; name one folder: {folders}"
+            )
+        return chosen[0]
+
+
+@contextlib.contextmanager
+def _only_maker_in(parent: Path) -> Iterator[None]:
+    """Run folders are made one after the other, so a half-made one that is found by the next maker
+    is one that a crash left: it is removed."""
+    folder = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # A file system without locks: what is left stays.
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            for left in parent.glob(f"{_HALF_MADE}*"):
+                shutil.rmtree(left)
+        yield
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _half_made(parent: Path) -> Iterator[Path]:
+    """A folder under a hidden name, gone at the end unless it was renamed."""
+    made = Path(tempfile.mkdtemp(prefix=_HALF_MADE, dir=parent))
+    try:
+        made.chmod(0o755)
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _not_found(name: str, root: Path, ids: list[str], matching: list[str]) -> str:
@@ -314,51 +198,68 @@ def _not_found(name: str, root: Path, ids: list[str], matching: list[str]) -> st
 
 
 def _info(run: Run) -> RunInfo:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DamagedRecord)
-        records = run.records()
+    host, planned, statuses, problem = run.path.parent.parent.name, 0, list[str](), ""
+    try:
+        host, planned, statuses = run.host, len(run.plan), run.statuses()
+    except StoreError as error:
+        problem = str(error)
+    failed = statuses.count("failed")
     return RunInfo(
         run_id=run.run_id,
         experiment=run.experiment,
-        host=run.host,
-        started=records[0].started_at[:19] if records else "",
-        planned=len(run.plan),
-        done=sum(r.status != "failed" for r in records),
-        failed=sum(r.status == "failed" for r in records),
-        finished=run.finished,
+        host=host,
+        planned=planned,
+        done=len(statuses) - failed,
+        failed=failed,
+        state="unreadable" if problem else run.state,
         path=run.path,
+        problem=problem,
     )
 
 
-def _safe(part: str) -> str:
+def _component(name: str) -> str:
     """A name that is one path component and not hidden."""
-    cleaned = re.sub(r"[^A-Za-z0-9._-]", "_", part).lstrip(".")
+    cleaned = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")
     if not cleaned:
-        raise StoreError(f"{part!r} cannot name a folder")
+        raise StoreError(f"{name!r} cannot name a folder")
     return cleaned
 
 
-def _write_json(path: Path, document: Any) -> None:
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+def _json(document: Any) -> str:
+    return json.dumps(document, indent=1) + "\n"
 
 
 def load(
     experiment: str,
     run: str = "latest",
     *,
-    backend: str | Sequence[str] | None = None,
     results: str | Path | None = None,
+    **where: object,
 ) -> pd.DataFrame:
     """The trials of one experiment of a run as a tidy DataFrame, one row a trial.
 
-    `backend` keeps only those named. Raises `RunNotFound`."""
-    found = Results(Path(results) if results else results_dir()).find(run)
-    chosen = [r for r in found if r.experiment == experiment]
-    if not chosen:
-        have = ", ".join(r.experiment for r in found)
-        raise RunNotFound(f'run {found[0].run_id} has no experiment "{experiment}"; it has: {have}')
-    frame = chosen[0].frame()
-    if backend is None:
-        return frame
-    names = [backend] if isinstance(backend, str) else list(backend)
-    return frame[frame["backend"].isin(names)]
+    Any column can select, by a value or by a list of them, and a factor, phase or metric without
+    its prefix too::
+
+        lab.load("density", backend=["container", "vm"], n=[1, 8], warmup=False, status="ok")
+        lab.load("boot", "20261124T", accelerator="kvm")
+
+    Raises `RunNotFound`, and `UsageError` for a column that is not there; warns of a record that a
+    crash cut."""
+    chosen = Results(Path(results) if results else results_dir()).find_one(experiment, run)
+    for warning in chosen.warnings:
+        warnings.warn(warning, stacklevel=2)
+    frame = chosen.frame()
+    for name, wanted in where.items():
+        column = _column(frame, name)
+        values = wanted if isinstance(wanted, list | tuple | set | range) else [wanted]
+        frame = frame[frame[column].isin(list(values))]
+    return frame
+
+
+def _column(frame: pd.DataFrame, name: str) -> str:
+    known = list(frame.columns)
+    for candidate in (name, *(f"{kind}.{name}" for kind in ("factor", "phase", "metric", "level"))):
+        if candidate in known:
+            return candidate
+    raise UsageError(f'there is no column "{name}"; {closest(name, known)}')

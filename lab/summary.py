@@ -1,268 +1,298 @@
 """From records to the tables that the terminal, the notebooks and the report show.
 
-A `Table` is text in columns; whoever shows it needs to know nothing of what is in it. Failed and
-skipped trials are told in the notes, never dropped in silence.
+One row a backend. What a row leaves out or mixes is in the notes (`lab.caveats`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import median
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
+from lab.caveats import caveats
 from lab.record import Record
-from lab.statistics import Interval, Slope, median_interval, ratio_of_medians, slope
-from lab.units import format_numbers
+from lab.rows import durations, rows_of, who
+from lab.series import MEASURES, backends_of, points, slope_of, used, values
+from lab.starts import run_tables, scale_tables, start_tables
+from lab.statistics import Slope, median_interval, ratio_of_medians, slope
+from lab.table import Cell, Estimate, Quantity, Steps, Table, Who, format_interval
 
-__all__ = ["MEASURES", "Table", "format_interval", "slope_of", "summarize", "used"]
+if TYPE_CHECKING:
+    from lab.run import Run
 
-MEASURES = {
-    "pss_bytes": "PSS",
-    "cgroup_bytes": "cgroup",
-    "host_bytes": "host",
-}
-"""The three measures of memory, in the order of the table."""
+__all__ = ["document", "summarize", "summarize_run"]
 
-PAIRS = (("vm", "container"), ("container", "floor-container"), ("vm", "floor-vm"))
-"""Ratios that are told besides those to native."""
+REFERENCES = {"container": "floor-container", "vm": "floor-vm"}
+"""Backend → the same start made by hand."""
 
-ABSENT = "-"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under named columns, with a title above and notes below."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def markdown(self) -> str:
-        """The table as Markdown."""
-        lines = [" | ".join(self.columns), " | ".join("---" for _ in self.columns)]
-        lines += [" | ".join(row) for row in self.rows]
-        text = "\n".join(f"| {line} |" for line in lines)
-        notes = "".join(f"\n- {note}" for note in self.notes)
-        return f"**{self.title}**\n\n{text}\n{notes}\n"
+PAGE = 4096
 
 
-def format_interval(interval: Interval, unit: str) -> str:
-    """``1.93 ms [1.88, 2.01]``, or the estimate alone where there are no bounds."""
-    texts, name = format_numbers(unit, (interval.estimate, interval.low, interval.high))
-    shown = f"{texts[0]}{'' if name == '×' else ' '}{name}"
-    return f"{shown} [{texts[1]}, {texts[2]}]" if interval.has_bounds else shown
+def summarize_run(run: Run) -> list[Table]:
+    """The tables of one run folder, whatever state it is in."""
+    tables = summarize(run.records(), planned=len(run.plan))
+    tables[0].notes.extend(run.warnings)
+    return tables
 
 
-def used(records: Iterable[Record], backend: str | None = None) -> list[Record]:
-    """The records that count: ok, no warm-up, of this backend if one is named."""
-    return [
-        r
-        for r in records
-        if r.status == "ok" and not r.trial.warmup and backend in (None, r.trial.backend)
-    ]
+def document(runs: Sequence[Run]) -> dict[str, Any]:
+    """What `lab show --json` prints: the tables of several run folders of one run, numbers in base
+    units. docs/reference/record-format.md tells its form."""
+    return {
+        "format": 1,
+        "run": runs[0].run_id,
+        "experiments": [
+            {
+                "experiment": run.experiment,
+                "host": run.host,
+                "path": str(run.path),
+                "state": run.state,
+                "tables": [table.document() for table in summarize_run(run)],
+            }
+            for run in runs
+        ],
+    }
 
 
-def summarize(records: Sequence[Record]) -> list[Table]:
-    """The tables of one run folder's records; one kind of experiment."""
-    if not records:
-        return [Table("no records yet", ())]
-    kind = records[0].trial.experiment
+def summarize(records: Sequence[Record], *, planned: int | None = None) -> list[Table]:
+    """The tables of one run folder's records; one kind of experiment. `planned` is the length of
+    its plan, so that what is missing is told."""
     makers: dict[str, Callable[[Sequence[Record]], list[Table]]] = {
         "boot": _boot,
         "density": _density,
         "disk": _disk,
+        "start": start_tables,
+        "run": run_tables,
+        "scale": scale_tables,
     }
-    tables = makers.get(kind, _any)(records)
-    tables[0].notes.extend(_left_out(records))
+    if not records:
+        tables = [Table("no records yet")]
+    elif not used(records):
+        tables = [Table(f"{records[0].trial.experiment}: no trial was measured")]
+    else:
+        tables = makers.get(records[0].trial.experiment, _any)(records)
+    tables[0].notes.extend([*_without_interval(tables), *caveats(records, planned)])
     return tables
 
 
-def _backends(records: Sequence[Record]) -> list[str]:
-    """Backends in a fixed order: the baseline first, then by name of what is compared."""
-    order = {"native": 0, "container": 1, "floor-container": 2, "vm": 3, "floor-vm": 4}
-    names = {r.trial.backend for r in records}
-    return sorted(names, key=lambda name: (order.get(name, 9), name))
-
-
-def _values(records: Iterable[Record], metric: str) -> list[float]:
-    return [r.metrics[metric] for r in records if metric in r.metrics]
-
-
-def _label(backend: str, records: Sequence[Record]) -> str:
-    """``vm (microvm, tcg)``: without what it ran on, a virtual machine's time says nothing."""
-    facts = records[0].factors
-    how = [str(facts[key]) for key in ("machine", "accelerator") if key in facts]
-    return f"{backend} ({', '.join(how)})" if how else backend
+def _without_interval(tables: Sequence[Table]) -> list[str]:
+    """Why an estimate stands alone, and whose."""
+    whose: dict[str, dict[str, None]] = {}
+    for table in tables:
+        for first, *cells in table.cells:
+            for cell in cells:
+                if isinstance(cell, Estimate) and not cell.interval.has_bounds:
+                    name = first.backend if isinstance(first, Who) else str(first)
+                    whose.setdefault(cell.interval.method, {})[name] = None
+    return [f"{', '.join(names)}: no interval: {why}" for why, names in whose.items()]
 
 
 def _boot(records: Sequence[Record]) -> list[Table]:
-    backends = [b for b in _backends(records) if _values(used(records, b), "boot_s")]
-    times = {b: _values(used(records, b), "boot_s") for b in backends}
+    rows = rows_of(records, "boot_s")
+    times = {name: values(mine, "boot_s") for name, mine in rows}
+    bases = _bases(times)
     table = Table(
         "boot: t0 to the workload's first instruction (median, 95 % interval)",
-        ("backend", "n", "time", "/ native"),
+        {"backend": "backend", "trials": "n", "boot_s": "time"}
+        | {f"over_{base}": f"/ {base}" for base in bases},
     )
-    for backend in backends:
-        sample = times[backend]
-        time = format_interval(median_interval(sample), "s")
-        ratio = _ratio(times, backend, "native")
-        table.rows.append((_label(backend, used(records, backend)), str(len(sample)), time, ratio))
-    for ours, base in PAIRS:
-        if ours in times and base in times:
-            table.notes.append(f"{ours} / {base}: {_ratio(times, ours, base)}")
-    return [table, _phases(records, backends)]
+    steps = Table(
+        "phases: median time from t0, as the difference to the phase before",
+        {"backend": "backend", "phases": "phases"},
+    )
+    for name, mine in rows:
+        time = Estimate(median_interval(times[name]), "s")
+        ratios = [
+            Estimate(ratio_of_medians(times[name], times[base_of[name]]), "×")
+            if name in base_of
+            else None
+            for base_of in bases.values()
+        ]
+        table.cells.append((who(name, mine), len(mine), time, *ratios))
+        steps.cells.append((name, Steps(durations(mine))))
+    if "reference" in bases:
+        table.notes.append("reference: the same start made by hand, floor-…")
+    return [table, steps]
 
 
-def _ratio(times: Mapping[str, Sequence[float]], backend: str, base: str) -> str:
-    if base not in times:
-        return ABSENT
-    if backend == base:
-        return "1×"
-    return format_interval(ratio_of_medians(times[backend], times[base]), "×")
+def _bases(names: Collection[str]) -> dict[str, dict[str, str]]:
+    """Column of ratios → backend → what it is compared with, of those that were measured."""
+    every = {
+        "native": dict.fromkeys((name for name in names if name != "native"), "native"),
+        "container": {"vm": "container"},
+        "reference": REFERENCES,
+    }
+    there = {
+        column: {name: base for name, base in pairs.items() if {name, base} <= set(names)}
+        for column, pairs in every.items()
+    }
+    return {column: pairs for column, pairs in there.items() if pairs}
 
 
-def _phases(records: Sequence[Record], backends: Sequence[str]) -> Table:
-    table = Table("phases: time since the one before (median)", ("backend", "phases"))
-    for backend in backends:
-        marks = [r.phases for r in used(records, backend)]
-        steps, before = [], 0.0
-        for name in marks[0]:
-            at = median(m[name] for m in marks if name in m)
-            text, unit = format_numbers("s", [at - before])
-            steps.append(f"{name} {text[0]} {unit}")
-            before = at
-        table.rows.append((backend, ", ".join(steps)))
-    return table
-
-
-def slope_of(records: Sequence[Record], metric: str) -> Slope | None:
-    """The metric's slope over n, or None where there are not two levels of n."""
-    points = [
-        (float(r.trial.factors["n"]), r.metrics[metric]) for r in records if metric in r.metrics
-    ]
-    if len({n for n, _ in points}) < 2:
-        return None
-    return slope([n for n, _ in points], [y for _, y in points])
-
-
-def _slope_text(records: Sequence[Record], metric: str) -> str:
+def _slope_cell(records: Sequence[Record], metric: str) -> Estimate | None:
     fitted = slope_of(records, metric)
-    return ABSENT if fitted is None else format_interval(fitted.slope, "B")
+    return None if fitted is None else Estimate(fitted.slope, "B")
 
 
-def _levels(records: Sequence[Record]) -> str:
-    return ", ".join(str(n) for n in sorted({int(r.trial.factors["n"]) for r in records}))
+def _levels(rows: Sequence[tuple[str, list[Record]]], metric: str) -> list[str]:
+    """``N: native, container 1, 8, 32; vm 1, 2, 3``, and who has too few for a slope."""
+    found: dict[str, list[str]] = {}
+    alone = []
+    for name, mine in rows:
+        levels = sorted(set(points(mine, metric)[0]))
+        found.setdefault(", ".join(f"{n:g}" for n in levels), []).append(name)
+        if len(levels) < 2:
+            alone.append(name)
+    notes = ["N: " + "; ".join(f"{', '.join(who)} {levels}" for levels, who in found.items())]
+    if alone:
+        notes.append(f"{', '.join(alone)}: a slope needs two levels of N")
+    return notes
 
 
 def _density(records: Sequence[Record]) -> list[Table]:
     table = Table(
         "density: host memory of one more idle instance (slope over N, 95 % interval)",
-        ("backend", "N", *MEASURES.values()),
+        {"backend": "backend", "trials": "n", **MEASURES},
     )
-    reasons: dict[str, list[str]] = {}
-    for backend in _backends(records):
-        mine = used(records, backend)
-        if not mine:
-            continue
-        cells = [_slope_text(mine, metric) for metric in MEASURES]
-        table.rows.append((_label(backend, mine), _levels(mine), *cells))
-        for reason in _why_different(mine):
-            reasons.setdefault(reason, []).append(backend)
-    table.notes.append("host: how far MemAvailable fell")
-    table.notes.extend(f"{', '.join(backends)}: {why}" for why, backends in reasons.items())
+    rows = rows_of(records, "pss_bytes")
+    for name, mine in rows:
+        cells = [_slope_cell(mine, metric) for metric in MEASURES]
+        table.cells.append((who(name, mine), len(mine), *cells))
+    table.notes.extend([*_levels(rows, "pss_bytes"), "host: how far MemAvailable fell"])
+    table.notes.extend(_below_noise(rows))
+    table.notes.extend(_why_different(rows))
     return [table]
 
 
-def _why_different(records: Sequence[Record]) -> list[str]:
-    """One sentence where two measures of the same memory are further apart than chance."""
-    fits = {metric: slope_of(records, metric) for metric in MEASURES}
-    found = {metric: fit.slope for metric, fit in fits.items() if fit and fit.slope.has_bounds}
-    host, pss, cgroup = (found.get(m) for m in ("host_bytes", "pss_bytes", "cgroup_bytes"))
-    reasons = {
-        "the host loses more than PSS says, for PSS leaves out kernel memory (page tables, slab, "
-        "namespaces, cgroups)": _apart(host, pss),
-        "PSS says more than the host loses, for it counts file pages, which stay available to "
-        "others as page cache": _apart(pss, host),
-        "the cgroup is charged more than PSS: kernel memory, and page cache that it was the first "
-        "to touch": _apart(cgroup, pss),
-        "the cgroup is charged less than PSS: shared pages were charged to whoever touched them "
-        "first": _apart(pss, cgroup),
-    }
-    return [reason for reason, holds in reasons.items() if holds]
+def _measured_cost(records: Sequence[Record], metric: str) -> Slope | None:
+    """The slope, if it is a cost: its whole interval is above 0."""
+    fitted = slope_of(records, metric)
+    return fitted if fitted is not None and fitted.slope.low > 0 else None
 
 
-def _apart(more: Interval | None, less: Interval | None) -> bool:
-    """Whether the whole interval of one lies above the whole interval of the other."""
-    return more is not None and less is not None and more.low > less.high
+def _below_noise(rows: Sequence[tuple[str, list[Record]]]) -> list[str]:
+    """An instance cannot cost nothing or less: where the interval does not rule that out, no cost
+    was measured."""
+    notes = []
+    for metric, words in MEASURES.items():
+        lost = []
+        for name, mine in rows:
+            fitted = slope_of(mine, metric)
+            if fitted and fitted.slope.has_bounds and not _measured_cost(mine, metric):
+                lost.append(name)
+        if lost:
+            notes.append(
+                f"{', '.join(lost)}: by {words} the cost is below the noise, for the interval "
+                "reaches 0 or less; a quiet host, more trials or a wider range of N would show it"
+            )
+    return notes
+
+
+WHY = {
+    ("host_bytes", "pss_bytes"): "PSS leaves out kernel memory: page tables, stacks, slab, "
+    "namespaces, cgroups",
+    ("pss_bytes", "host_bytes"): "PSS counts mapped file pages, which the host goes on counting as "
+    "available",
+    ("cgroup_bytes", "pss_bytes"): "the cgroup is charged for kernel memory too, and for page "
+    "cache that it was the first to touch",
+    ("pss_bytes", "cgroup_bytes"): "pages shared with others are charged to whoever touched them "
+    "first, and PSS counts a part of them",
+    ("host_bytes", "cgroup_bytes"): "the host also loses what is charged to no instance: "
+    "the cgroup itself, namespaces, kernel memory without an account",
+    ("cgroup_bytes", "host_bytes"): "the cgroup is charged for page cache, which the host goes on "
+    "counting as available",
+}
+"""(more, less) → what one measure counts and the other does not, by their definitions:
+proc_pid_smaps_rollup(5), kernel documents admin-guide/cgroup-v2.rst (memory.current) and
+filesystems/proc.rst (MemAvailable)."""
+
+
+def _why_different(rows: Sequence[tuple[str, list[Record]]]) -> list[str]:
+    """One sentence for each pair of measures that differ by more than chance and a page: by how
+    much, in the same trials, and what the one counts and the other does not."""
+    notes = []
+    for (more, less), why in WHY.items():
+        found = []
+        for name, mine in rows:
+            fitted = slope_of(mine, more, minus=less)
+            # Of a measure that is noise, no difference is explained: not by what it counts.
+            costs = all(_measured_cost(mine, metric) for metric in (more, less))
+            if costs and fitted and fitted.slope.low > 0 and fitted.slope.estimate >= PAGE:
+                found.append(f"{name} {format_interval(fitted.slope, 'B')}")
+        if found:
+            words = f"{MEASURES[more]} more than {MEASURES[less]}"
+            notes.append(f"{words}: {', '.join(found)}: {why}")
+    return notes
 
 
 def _disk(records: Sequence[Record]) -> list[Table]:
     table = Table(
         "disk: blocks allocated for one more instance (slope over N, 95 % interval)",
-        ("backend", "N", "image", "untouched", "written to", "×"),
+        {
+            "backend": "backend",
+            "trials": "n",
+            "image_bytes": "image",
+            "before_bytes": "untouched",
+            "after_bytes": "written to",
+            "amplification": "×",
+        },
     )
-    wrote = ABSENT
-    for backend in _backends(records):
-        mine = used(records, backend)
-        if not mine:
-            continue
-        image, written = (_values(mine, m)[-1] for m in ("image_bytes", "written_bytes"))
-        table.rows.append(
+    rows = rows_of(records, "before_bytes")
+    for name, mine in rows:
+        image = values(mine, "image_bytes")
+        table.cells.append(
             (
-                _label(backend, mine),
-                _levels(mine),
-                _size(image),
-                _slope_text(mine, "before_bytes"),
-                _slope_text(mine, "after_bytes"),
-                _amplification(mine, written),
+                who(name, mine),
+                len(mine),
+                Quantity(max(image), "B") if image else None,
+                _slope_cell(mine, "before_bytes"),
+                _slope_cell(mine, "after_bytes"),
+                _amplification(mine),
             )
         )
-        wrote = _size(written)
-    table.notes.append(
-        f"image: what all share; written to: after each wrote {wrote}; ×: blocks per byte written"
+    wrote = sorted({value for _, mine in rows for value in values(mine, "written_bytes")})
+    texts = " or ".join(str(Quantity(value, "B")) for value in wrote) or "nothing"
+    table.notes.extend(
+        [
+            *_levels(rows, "before_bytes"),
+            f"image: what all share; written to: after each wrote {texts}; "
+            "×: blocks allocated per byte written",
+        ]
     )
     return [table]
 
 
-def _amplification(records: Sequence[Record], written: float) -> str:
-    before, after = (slope_of(records, metric) for metric in ("before_bytes", "after_bytes"))
-    if before is None or after is None:
-        return ABSENT
-    return f"{(after.slope.estimate - before.slope.estimate) / written:.2f}"
-
-
-def _size(value: float) -> str:
-    texts, name = format_numbers("B", [value])
-    return f"{texts[0]} {name}"
+def _amplification(records: Sequence[Record]) -> Estimate | None:
+    """Slope over N of the growth, in units of what each wrote: both sums of one trial."""
+    xs, ys = [], []
+    for record in records:
+        m, n = record.metrics, record.trial.factors.get("n")
+        if isinstance(n, int | float) and m.get("written_bytes") and "after_bytes" in m:
+            xs.append(float(n))
+            ys.append((m["after_bytes"] - m["before_bytes"]) / m["written_bytes"])
+    return Estimate(slope(xs, ys).slope, "×") if len(set(xs)) > 1 else None
 
 
 def _any(records: Sequence[Record]) -> list[Table]:
-    """For an experiment from elsewhere: the median of each metric."""
+    """For an experiment from elsewhere: the median of each metric, a row a backend and cell."""
     kind = records[0].trial.experiment
-    metrics = sorted({metric for r in used(records) for metric in r.metrics})
-    table = Table(f"{kind} (median, 95 % interval)", ("backend", "n", *metrics))
-    units = {"s": "s", "bytes": "B"}
-    for backend in _backends(records):
-        mine = used(records, backend)
-        cells = []
-        for metric in metrics:
-            values = _values(mine, metric)
-            unit = units.get(metric.rpartition("_")[2], "")
-            cells.append(format_interval(median_interval(values), unit) if values else ABSENT)
-        table.rows.append((backend, str(len(mine)), *cells))
+    good = used(records)
+    metrics = sorted({metric for r in good for metric in r.metrics})
+    levels = list(dict.fromkeys(name for r in good for name in r.trial.factors))
+    headings = {"backend": "backend"} | {f"level.{name}": name for name in levels}
+    headings |= {"trials": "n"} | {f"metric.{name}": name for name in metrics}
+    table = Table(f"{kind} (median, 95 % interval)", headings)
+    for backend in backends_of(good):
+        cells: dict[tuple[str, ...], list[Record]] = {}
+        for record in used(good, backend):
+            key = tuple(str(record.trial.factors.get(name, "")) for name in levels)
+            cells.setdefault(key, []).append(record)
+        for key, mine in cells.items():
+            numbers: list[Cell] = [_median_cell(mine, metric) for metric in metrics]
+            table.cells.append((who(backend, mine), *key, len(mine), *numbers))
     return [table]
 
 
-def _left_out(records: Sequence[Record]) -> list[str]:
-    """What the numbers above do not contain."""
-    notes = []
-    warm = sum(r.trial.warmup for r in records)
-    if warm:
-        notes.append(f"{warm} warm-up trials are recorded and not used")
-    failed = Counter((r.trial.backend, r.cause) for r in records if r.status == "failed")
-    skipped = Counter((r.trial.backend, r.cause) for r in records if r.status == "skipped")
-    notes += [f"{b}: {count} trials failed: {cause}" for (b, cause), count in failed.items()]
-    notes += [f"{b}: left out ({count} trials): {cause}" for (b, cause), count in skipped.items()]
-    return notes
+def _median_cell(records: Sequence[Record], metric: str) -> Estimate | None:
+    unit = {"s": "s", "bytes": "B"}.get(metric.rpartition("_")[2], "")
+    found = values(records, metric)
+    return Estimate(median_interval(found), unit) if found else None

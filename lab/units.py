@@ -45,8 +45,9 @@ _DIVISOR = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "B": 1.0, "×": 1.0}
 def format_numbers(unit: str, values: Sequence[float]) -> tuple[list[str], str]:
     """Values in one common prefix and one common number of decimals, and the unit's name.
 
-    `unit` is ``s``, ``B`` or ``×`` (a ratio). The first value, the estimate, gets three significant
-    digits; the others follow it: ``(["1.93", "1.88", "2.01"], "ms")``. nan stands for no value.
+    `unit` is ``s``, ``B``, ``×`` (a ratio) or any other, which gets no prefix. The first value, the
+    estimate, gets three significant digits; the others follow it: ``(["1.93", "1.88", "2.01"],
+    "ms")``. nan stands for no value.
     """
     size = abs(values[0]) if not math.isnan(values[0]) else 0.0
     divisor, name = 1.0, unit
@@ -56,5 +57,5 @@ def format_numbers(unit: str, values: Sequence[float]) -> tuple[list[str], str]:
         divisor = _DIVISOR.get(name, floor)
     scaled = size / divisor
     decimals = 2 if scaled == 0 else max(0, 2 - math.floor(math.log10(scaled)))
-    decimals = min(decimals, 0 if name == "B" else 4)
+    decimals = min(decimals, 0 if name == "B" else 9)
     return ["?" if math.isnan(v) else f"{v / divisor:.{decimals}f}" for v in values], name

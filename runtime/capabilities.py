@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
-from pathlib import Path
-
 from runtime.errors import SpecError
+
+TYPE_CHECKING = False  # typing's own constant would bring typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["CAPABILITIES", "DEFAULT", "bits", "last_capability", "mask", "names", "permitted"]
 
@@ -58,6 +58,8 @@ CAPABILITIES = tuple(
 )
 """All names, in the order of include/uapi/linux/capability.h: the index is the bit."""
 
+_BIT = {name: 1 << number for number, name in enumerate(CAPABILITIES)}
+
 DEFAULT = frozenset(
     f"CAP_{name}"
     for name in [
@@ -84,11 +86,11 @@ def mask(capabilities: Iterable[str]) -> int:
     """The bit mask of these names. Raises SpecError on a name that is none."""
     result = 0
     for name in capabilities:
-        if name not in CAPABILITIES:
+        if name not in _BIT:
             raise SpecError(
                 f"no capability {name!r}; names are like CAP_CHOWN, see capabilities(7)"
             )
-        result |= 1 << CAPABILITIES.index(name)
+        result |= _BIT[name]
     return result
 
 
@@ -105,14 +107,13 @@ def names(value: int) -> frozenset[str]:
     )
 
 
-@lru_cache(maxsize=1)
 def last_capability() -> int:
     """The highest capability that this kernel knows."""
-    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    with open("/proc/sys/kernel/cap_last_cap") as file:
+        return int(file.read())
 
 
-@lru_cache(maxsize=1)
 def permitted() -> int:
     """The mask of what this process itself may use (proc_pid_status(5), CapPrm)."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("CapPrm:")[2].split()[0], 16)
+    with open("/proc/self/status") as file:
+        return int(file.read().partition("CapPrm:")[2].split()[0], 16)

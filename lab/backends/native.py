@@ -27,7 +27,6 @@ from lab.errors import BackendError
 
 if TYPE_CHECKING:
     from runtime.cgroups import Cgroup
-    from runtime.operations import Operation
     from runtime.spawn import Process
 
 __all__ = ["NativeBackend"]
@@ -120,19 +119,16 @@ class NativeBackend:
     def launch(self, prepared: Prepared, name: str) -> NativeInstance:
         """Copy if needed, make the cgroup, start."""
         assert isinstance(prepared, NativePrepared)
-        from runtime.operations import Chroot
         from runtime.spawn import Request
 
         work = prepared.workload
         marks: dict[str, int] = {}
         own: Path | None = None
-        operations: tuple[Operation, ...] = (Chroot(prepared.root),)
         with translated(), contextlib.ExitStack() as undo:
             if work.writes_root:
                 own = self._shared.state / name
                 _copy(prepared.tree, own)
                 undo.callback(shutil.rmtree, own)
-                operations = (*furnish(own), Chroot(str(own)))
                 marks["copy"] = time.monotonic_ns()
             cgroup = self._shared.cgroup.child(
                 name, cpus=work.limits.cpus, memory=work.limits.memory, pids=work.limits.pids
@@ -148,7 +144,8 @@ class NativeBackend:
                     cwd=work.cwd,
                     fds=pipes.child,
                     cgroup=cgroup,
-                    operations=operations,
+                    before=() if own is None else furnish(own),
+                    root=prepared.root if own is None else str(own),
                     uid=work.uid,
                     gid=work.gid,
                 )

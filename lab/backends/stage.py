@@ -12,37 +12,44 @@ import contextlib
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from lab.backends.process import translated
 
 if TYPE_CHECKING:
     from lab.backends.context import Shared
     from runtime.cgroups import Cgroup
-    from runtime.operations import Operation
+    from runtime.engine.steps import Step
     from runtime.spawn import Process
 
-__all__ = ["Stage", "furnish"]
+__all__ = ["Holder", "Stage", "furnish"]
 
 
-def furnish(root: Path) -> tuple[Operation, ...]:
+def furnish(root: Path) -> tuple[Step, ...]:
     """Mount /dev, /proc and /sys on the tree's own directories, in a new mount namespace.
 
     A directory that the tree lacks, or has as a link, is left out: making it would change an image
     that others share, and a link could lead out of the tree."""
-    from runtime.namespaces import Namespace
-    from runtime.operations import Bind, Mount, PrivatePropagation, Unshare
-    from runtime.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
+    from runtime.engine.constants import (
+        CLONE_NEWNS,
+        MS_BIND,
+        MS_NODEV,
+        MS_NOEXEC,
+        MS_NOSUID,
+        MS_PRIVATE,
+        MS_RDONLY,
+        MS_REC,
+    )
 
     strict = MS_NOSUID | MS_NOEXEC | MS_NODEV
-    mounts = {
-        "dev": Bind("/dev", f"{root}/dev"),
-        "proc": Mount("proc", f"{root}/proc", strict),
-        "sys": Mount("sysfs", f"{root}/sys", strict | MS_RDONLY),
+    mounts: dict[str, Step] = {
+        "dev": ("mount", "/dev", f"{root}/dev", None, MS_BIND | MS_REC, None),
+        "proc": ("mount", "proc", f"{root}/proc", "proc", strict, None),
+        "sys": ("mount", "sysfs", f"{root}/sys", "sysfs", strict | MS_RDONLY, None),
     }
     return (
-        Unshare(Namespace.MOUNT),
-        PrivatePropagation(),
+        ("unshare", CLONE_NEWNS),
+        ("mount", None, "/", None, MS_REC | MS_PRIVATE, None),
         *(
             mount
             for name, mount in mounts.items()
@@ -51,31 +58,32 @@ def furnish(root: Path) -> tuple[Operation, ...]:
     )
 
 
-class Stage:
-    """A tree furnished once, for all processes that share it. Made in `prepare`, as a context."""
+class Holder:
+    """A mount namespace of the lab's own, kept by a process that sleeps in it: what is mounted
+    there by `steps` shows nowhere else, and goes when the process does. A context."""
 
-    def __init__(self, shared: Shared, tree: Path, name: str) -> None:
+    def __init__(self, shared: Shared, name: str, steps: tuple[Step, ...]) -> None:
         self._shared = shared
-        self._tree = tree
         self._name = name
+        self._steps = steps
         self._cgroup: Cgroup | None = None
-        self._holder: Process | None = None
+        self._process: Process | None = None
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Self:
         from runtime.spawn import Request
 
         with translated():
             self._cgroup = self._shared.cgroup.child(self._name)
             try:
-                self._holder = self._shared.spawner.spawn(
+                self._process = self._shared.spawner.spawn(
                     Request(
                         argv=("sleep", "infinity"),
                         env={"PATH": os.environ.get("PATH", os.defpath)},
                         cgroup=self._cgroup,
-                        operations=furnish(self._tree),
+                        before=self._steps,
                     )
                 )
-                self._holder.started()
+                self._process.started()
             except BaseException:
                 self.__exit__(None, None, None)
                 raise
@@ -90,13 +98,26 @@ class Stage:
         with translated(), contextlib.ExitStack() as stack:
             if self._cgroup is not None:
                 stack.callback(self._cgroup.remove)
-            if self._holder is not None:
-                stack.callback(self._holder.close)
+            if self._process is not None:
+                stack.callback(self._process.close)
+
+    @property
+    def process(self) -> Process:
+        """Who holds it."""
+        assert self._process is not None, "used outside its context"
+        return self._process
+
+
+class Stage(Holder):
+    """A tree furnished once, for all processes that share it. Made in `prepare`, as a context."""
+
+    def __init__(self, shared: Shared, tree: Path, name: str) -> None:
+        super().__init__(shared, name, furnish(tree))
+        self._tree = tree
 
     @property
     def root(self) -> str:
         """The furnished tree, as a path to chroot to. The link /proc/PID/root leads into the
         holder's mount namespace, and what is reached through it has that one's mounts
         (proc_pid_root(5)): the process itself needs no namespace."""
-        assert self._holder is not None, "used outside its context"
-        return f"/proc/{self._holder.pid}/root{self._tree}"
+        return f"/proc/{self.process.pid}/root{self._tree}"

@@ -152,12 +152,16 @@ def runs(results: ResultsOption = None) -> None:
     list_runs(results)
 
 
-@app.command(epilog="Example: lab show latest")
-def show(run: RunArgument = "latest", results: ResultsOption = None) -> None:
+@app.command(epilog="Example: lab show latest --json | jq '.experiments[0].tables[0].rows'")
+def show(
+    run: RunArgument = "latest",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    results: ResultsOption = None,
+) -> None:
     """Print the tables of a run."""
     from lab.cli.runs import show_run
 
-    show_run(run, results)
+    show_run(run, results, as_json=as_json)
 
 
 @app.command(epilog="Example: lab report latest --output report.html")

@@ -7,9 +7,10 @@ The result is the slope over N before and after: what one more instance costs on
 touched.
 
 *What can fool it*: delayed allocation (hence the fsync); a file system that reflinks counts one
-extent in two files' st_blocks; a guest's file system writes its superblock and journal when it is
-mounted, before the workload writes anything: this is part of `before_bytes`, for it is what a
-virtual machine costs.
+extent in two files' st_blocks; a guest's file system writes its superblock when it is mounted (it
+has no journal), and qcow2 then copies the whole cluster of 64 KiB and makes the tables that point
+to it, before the workload writes anything: this is part of `before_bytes`, for it is what a virtual
+machine costs. What a guest writes of itself in the seconds after is not waited for.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Disk:
     """See the module's text."""
 
     kind = "disk"
-    needs = frozenset({"private_root"})
+    needs = frozenset({"event_channel", "private_root"})
 
     def cells(self, spec: ExperimentSpec, backend: str) -> Sequence[Factors]:
         """One cell for each number of instances."""

@@ -1,5 +1,6 @@
 """The report: notebooks executed on one run, and one self-contained HTML page of them."""
 
 from lab.report.build import report
+from lab.report.execute import ReportError
 
-__all__ = ["report"]
+__all__ = ["ReportError", "report"]

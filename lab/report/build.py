@@ -1,174 +1,172 @@
-"""Execute the notebooks of a run and make the page.
+"""The report: execute the notebooks of a run, and make one page of them.
 
-One kernel serves all notebooks: starting it and importing the scientific stack takes longer than
-all figures. The page is made from a small template of our own: everything in it is inline, and it
-loads nothing from anywhere.
+How notebooks are executed is `lab.report.execute`'s; what the page looks like, the template's.
 """
 
 from __future__ import annotations
 
+import base64
 import json
-import tempfile
-from collections.abc import Sequence
-from contextlib import contextmanager
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import HostError, StoreError
+from lab.errors import StoreError
+from lab.record import FORMAT
+from lab.report.execute import execute
 from lab.store import REPORTS, Results, Run
+from lab.summary import summarize_run
+from lab.table import Quantity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from jupyter_client.manager import KernelManager
     from nbformat import NotebookNode
 
-__all__ = ["NOTEBOOKS", "ReportError", "notebooks_dir", "report"]
-
-NOTEBOOKS = {"boot": "boot_time", "density": "memory_density", "disk": "disk_sharing"}
-"""Experiment → notebook."""
-
-CELL_TIMEOUT = 120
-
-
-class ReportError(StoreError):
-    """A notebook failed: the message has the traceback's end; what ran until then is kept."""
-
-
-def notebooks_dir() -> Path:
-    """`notebooks/` of the checkout, or the copy inside an installed package."""
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package.parent / "notebooks", package / "_notebooks"):
-        if (folder / "boot_time.ipynb").is_file():
-            return folder
-    raise HostError(
-        f"the lab's notebooks are neither beside nor inside {package}: install it again"
-    )
+__all__ = ["render", "report"]
 
 
 def report(name: str, root: Path, output: Path | None = None) -> Path:
     """Execute the notebooks of a run's experiments; write them and one HTML page.
 
-    `name` as in `Results.find`. The page is `<results>/<host>/reports/<run id>/report.html`, or
-    `output`. Raises `RunNotFound`, `ReportError`, and `HostError` without the `notebooks` extra.
+    `name` as in `Results.find`. Notebooks go into `<results>/<host>/reports/<run id>/`, and the
+    page, `report.html`, beside them, or to `output`. Raises `RunNotFound`, `ReportError`, and
+    `HostError` without the `notebooks` extra.
     """
     runs = Results(root).find(name)
-    folder = runs[0].path.parent.parent / REPORTS / runs[0].run_id
-    folder.mkdir(parents=True, exist_ok=True)
-    executed = execute(runs, folder)
-    page = render(runs, executed)
-    path = output or folder / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
-    return path
-
-
-def execute(runs: Sequence[Run], folder: Path) -> list[NotebookNode]:
-    """Execute each run's notebook into `folder`, all on one kernel."""
+    page = output or _folder(runs[0]) / "report.html"
     try:
-        import nbformat
-    except ImportError as error:
-        raise HostError(
-            f"reports need the notebooks extra ({error}): pip install 'isolation-lab[notebooks]'"
-        ) from error
-    executed = []
-    with _kernel() as kernel:
         for run in runs:
-            if run.experiment not in NOTEBOOKS:
-                continue
-            source = notebooks_dir() / f"{NOTEBOOKS[run.experiment]}.ipynb"
-            notebook = nbformat.read(source, as_version=4)
-            _inject(notebook, RUN=str(run.path), RESULTS=str(run.path.parents[2]))
-            try:
-                _run(notebook, kernel, folder)
-            finally:
-                nbformat.write(notebook, folder / source.name)
-            executed.append(notebook)
-    return executed
-
-
-@contextmanager
-def _kernel() -> Iterator[KernelManager]:
-    """The Python kernel of this very interpreter, whatever kernels are installed."""
-    from jupyter_client.manager import KernelManager
-
-    # Unix sockets in a private folder: nobody else on the host can speak to the kernel.
-    with tempfile.TemporaryDirectory(prefix="lab-kernel-") as sockets:
-        kernel = KernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets}/kernel")
-        kernel.start_kernel(extra_arguments=["--HistoryManager.enabled=False"])
-        try:
-            yield kernel
-        finally:
-            kernel.shutdown_kernel(now=True)
-
-
-def _inject(notebook: NotebookNode, **values: str) -> None:
-    """A cell after the one tagged ``parameters``, as papermill does it."""
-    from nbformat.v4 import new_code_cell
-
-    lines = [f"{name} = {value!r}" for name, value in values.items()]
-    cell = new_code_cell("\n".join(lines), metadata={"tags": ["injected-parameters"]})
-    for index, candidate in enumerate(notebook.cells):
-        if "parameters" in candidate.metadata.get("tags", []):
-            notebook.cells.insert(index + 1, cell)
-            return
-    notebook.cells.insert(0, cell)
-
-
-def _run(notebook: NotebookNode, kernel: KernelManager, folder: Path) -> None:
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError
-
-    client = NotebookClient(
-        notebook,
-        km=kernel,
-        timeout=CELL_TIMEOUT,
-        resources={"metadata": {"path": str(folder)}},
-    )
-    try:
-        client.execute()
-    except (CellExecutionError, CellTimeoutError) as error:
-        tail = "\n".join(str(error).strip().splitlines()[-12:])
-        raise ReportError(
-            f"a notebook failed; as far as it came it is in {folder}:\n{tail}"
+            _folder(run).mkdir(parents=True, exist_ok=True)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        executed = execute([(run, _folder(run)) for run in runs])
+        page.write_text(render(runs, executed), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or page}: cannot be written: {error.strerror}"
         ) from error
+    return page
 
 
-def render(runs: Sequence[Run], notebooks: Sequence[NotebookNode]) -> str:
-    """The page as one string of HTML."""
+def _folder(run: Run) -> Path:
+    return run.path.parent.parent / REPORTS / run.run_id
+
+
+@dataclass(frozen=True)
+class _Host:
+    """A host of the run, as the page tells of it."""
+
+    name: str
+    facts: dict[str, str]
+    sections: list[list[dict[str, Any]]]
+
+    @property
+    def sentence(self) -> str:
+        """What a reader must know before any number."""
+        known = ("os", "kernel", "cpu_model", "cpus", "memory_bytes", "hypervisor", "qemu")
+        labels = {"kernel": "kernel {}", "cpus": "{} CPUs", "memory_bytes": "{} of memory"}
+        told = [
+            labels.get(key, "{}").format(self.facts[key])
+            for key in known
+            if self.facts.get(key, UNKNOWN) != UNKNOWN
+        ]
+        if self.facts.get("virtualized") == "yes":
+            told.append("itself a virtual machine")
+        return ", ".join(told)
+
+
+UNKNOWN = "unknown"
+
+
+def render(runs: Sequence[Run], notebooks: Sequence[NotebookNode | None]) -> str:
+    """The page as one string of HTML: for each run its executed notebook, or, for an experiment
+    that has none, its tables. It loads nothing from anywhere."""
     import mistune
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from lab.record import FORMAT
+    from lab import __version__
 
     environment = Environment(
-        loader=PackageLoader("lab.report"), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("lab.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    markdown = mistune.create_markdown(escape=True, plugins=["table"])
-    facts = {k: v for k, v in runs[0].host_facts.items() if not isinstance(v, dict)}
+    parse = mistune.create_markdown(escape=True, plugins=["table"])
+
+    def markdown(text: str) -> str:
+        # The page has a title of its own: every other heading is one level down.
+        return re.sub(r"(</?h)(\d)", lambda tag: f"{tag[1]}{int(tag[2]) + 1}", str(parse(text)))
+
+    hosts: dict[str, _Host] = {}
+    for run, notebook in zip(runs, notebooks, strict=True):
+        host = hosts.setdefault(run.host, _Host(run.host, _facts(run.host_facts), []))
+        if notebook is None:
+            text = "\n".join(table.markdown() for table in summarize_run(run))
+            cell = {"kind": "markdown", "html": markdown(f"# {run.experiment}\n\n{text}")}
+            host.sections.append([cell])
+        else:
+            # The cells that only name the run are not worth a line.
+            told = [c for c in notebook.cells if not c.metadata.get("tags")]
+            host.sections.append([_cell(cell, markdown) for cell in told])
     return environment.get_template("report.html").render(
         run=runs[0].run_id,
         format=FORMAT,
-        facts=facts,
+        version=__version__,
+        hosts=list(hosts.values()),
+        unfinished=[run.experiment for run in runs if run.state != "finished"],
         experiment=json.dumps(runs[0].experiment_doc, indent=1),
-        again=f"lab bench {runs[0].path / 'experiment.toml'}",
-        sections=[[_cell(cell, markdown) for cell in n.cells] for n in notebooks],
+        again=f"lab bench {shlex.quote(str(runs[0].path / 'experiment.toml'))}",
+        folders=[str(run.path) for run in runs],
     )
 
 
-def _cell(cell: NotebookNode, markdown: Any) -> dict[str, Any]:
+def _facts(document: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """`host.json` in words, nested keys with a dot."""
+    facts: dict[str, str] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            facts |= _facts(value, f"{prefix}{key}.")
+        elif value is None:
+            facts[prefix + key] = UNKNOWN
+        elif isinstance(value, bool):
+            facts[prefix + key] = "yes" if value else "no"
+        elif key.endswith("_bytes"):
+            facts[prefix + key] = str(Quantity(value, "B"))
+        else:
+            facts[prefix + key] = str(value)
+    return facts
+
+
+def _cell(cell: NotebookNode, markdown: Callable[[str], str]) -> dict[str, Any]:
     """A cell as the template wants it: HTML of its text, or code with its outputs."""
     if cell.cell_type == "markdown":
         return {"kind": "markdown", "html": markdown(cell.source)}
-    outputs = []
-    for output in cell.outputs:
-        data = output.get("data", {})
-        if "image/png" in data:
-            meta = output.metadata.get("image/png", output.metadata)
-            image = data["image/png"].replace("\n", "")
-            outputs.append({"kind": "image", "png": image, "alt": meta.get("alt", "figure")})
-        elif "text/markdown" in data:
-            outputs.append({"kind": "html", "html": markdown(data["text/markdown"])})
-        elif "text" in output or "text/plain" in data:
-            outputs.append({"kind": "text", "text": output.get("text") or data["text/plain"]})
-    return {"kind": "code", "source": cell.source, "outputs": outputs}
+    outputs = [_output(output, markdown) for output in cell.outputs]
+    return {"kind": "code", "source": cell.source, "outputs": [o for o in outputs if o]}
+
+
+def _output(output: NotebookNode, markdown: Callable[[str], str]) -> dict[str, Any] | None:
+    data = output.get("data", {})
+    if "image/svg+xml" in data:
+        meta = output.metadata.get("image/png", {})
+        # An image and not a part of the page: two figures may use the same ids.
+        svg = base64.b64encode(data["image/svg+xml"].encode()).decode()
+        source = f"data:image/svg+xml;base64,{svg}"
+    elif "image/png" in data:
+        meta = output.metadata.get("image/png", {})
+        source = f"data:image/png;base64,{data['image/png'].replace(chr(10), '')}"
+    elif "text/markdown" in data:
+        return {"kind": "html", "html": markdown(data["text/markdown"])}
+    elif "text" in output or "text/plain" in data:
+        return {"kind": "text", "text": output.get("text") or data["text/plain"]}
+    else:
+        return None
+    return {
+        "kind": "image",
+        "source": source,
+        "alt": meta.get("alt", "figure"),
+        "width": meta.get("width"),
+    }

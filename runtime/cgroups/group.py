@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
-from collections.abc import Iterable
-from pathlib import Path
 
+from runtime.cgroups import freezer, limits, settings, tree
+from runtime.cgroups.apply import apply, settings_of
+from runtime.cgroups.control import read, refused, wait_event
 from runtime.cgroups.layout import CgroupLayout
-from runtime.errors import CgroupError, ControllerMissing, SpecError
+from runtime.cgroups.placing import absolute, check_path, roots, wanted_v2
+from runtime.cgroups.processes import await_empty, kill_all, processes
+from runtime.errors import CgroupError, ControllerMissing
+
+TYPE_CHECKING = False  # typing's own constant would bring typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any, Unpack
+
+    from runtime.cgroups.apply import Place
+    from runtime.cgroups.limits import LimitArgs
+    from runtime.cgroups.usage import Pressure, Usage
+    from runtime.cgroups.watch import Watch
 
 __all__ = ["Cgroup"]
 
-_PERIOD_US = 100_000
-"""The CFS period: the kernel's own default (Documentation/scheduler/sched-bwc.rst)."""
-
-_WANTED = ("cpu", "memory", "pids")
-_IN_USE = (errno.EBUSY, errno.ENOTEMPTY)
+_DELEGATED = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
+"""What a delegate owns where the kernel has no list of it (cgroups(7), "Delegation")."""
 
 
 class Cgroup:
     """Made by `create` or `child`, ended by `remove`.
 
     Whoever makes many of them under one parent makes the parent first, as an object of its own,
-    and the children by its `child`: a cgroup removes just the directories that it made itself.
+    and the children by its `child`: a cgroup removes its own directories, what is left below
+    them, and of those above the ones that it made itself.
     """
 
     def __init__(
@@ -33,21 +43,23 @@ class Cgroup:
         layout: CgroupLayout,
         path: str,
         directories: tuple[str, ...],
-        made: tuple[str, ...],
-        unenforced: tuple[str, ...],
+        made: tuple[str, ...] = (),
+        unenforced: tuple[str, ...] = (),
     ) -> None:
         self.layout = layout
         self.path = path
-        """Relative to each hierarchy's root: ``lab/<run>/<instance>``."""
+        """Relative to each hierarchy's mount point: ``lab/<run>/<instance>``."""
         self.directories = directories
         """Its directories, the unified hierarchy's first if there is one."""
         self.unenforced = unenforced
-        """Limits that were asked for and that nothing here enforces; only with strict=False."""
+        """Limits that were asked for and that nothing here enforces, by their OCI names or that of
+        the missing controller. With ``strict=True`` only such as do no harm."""
         self._made = made
-        self._v2 = directories[0] if layout.v2 is not None and directories else None
+        self._v2 = f"{layout.v2}/{path}" if layout.v2 is not None and directories else None
+        self._handed: frozenset[str] = frozenset()  # what is known to be handed to the children
 
     def __repr__(self) -> str:
-        return f"<Cgroup {self.path} in {len(self.directories)} hierarchies>"
+        return f"<{type(self).__name__} {self.path} in {len(self.directories)} hierarchies>"
 
     @classmethod
     def create(
@@ -55,48 +67,132 @@ class Cgroup:
         layout: CgroupLayout,
         path: str,
         *,
-        cpus: float | None = None,
-        memory: int | None = None,
-        pids: int | None = None,
+        resources: Mapping[str, Any] | None = None,
+        controllers: Iterable[str] = (),
         strict: bool = True,
+        exist_ok: bool = False,
+        **keywords: Unpack[LimitArgs],
     ) -> Cgroup:
-        """Make it, parents included, and set its limits: CPUs, bytes, tasks.
+        """Make it, parents included, and set its limits.
 
-        Raises ControllerMissing for a limit whose controller is nowhere (with `strict`; else it
-        stands in `unenforced`), CgroupError if the kernel refuses, FileExistsError's CgroupError
-        if the cgroup is there already: two users would share its limits."""
-        parts = path.split("/")
-        if not path or any(part in ("", ".", "..") for part in parts):
-            raise SpecError(f"cgroup path {path!r}: give a relative path such as lab/run/name")
-        limits = _limits(cpus, memory, pids)
-        missing = tuple(name for name in limits if layout.where(name) is None)
-        if missing and strict:
-            raise ControllerMissing(missing, layout.describe())
-        made: list[str] = []
-        directories = tuple(f"{root}/{path}" for root in _roots(layout))
-        try:
-            for root in _roots(layout):
-                _make(layout, root, parts, made)
-            group = cls(layout, path, directories, tuple(made), missing)
-            group._write_limits(group.limit_files(cpus=cpus, memory=memory, pids=pids))
-        except OSError as error:
-            for directory in reversed(made):
-                Path(directory).rmdir()
-            raise _refused(path, error) from error
-        return group
+        `path` is relative to the layout's home; with a leading slash to the mount points.
+        `resources` is OCI's ``linux.resources``, device rules included; `keywords` are those of
+        `limits.resources` (``cpus=1.5, memory=2**26, pids=64``), and win. `controllers` are wanted
+        for what they count, besides cpu, memory and pids (`layout.controllers` for all).
+
+        Raises ControllerMissing for a limit that nothing here enforces (with `strict`; else it
+        stands in `unenforced`), SpecError for one that cannot be, CgroupError if the kernel
+        refuses or if the cgroup is there already: two users would share its limits. `exist_ok`
+        accepts one that is there, if no process is in it and it is not frozen."""
+        wanted = limits.merge(resources or {}, limits.resources(**keywords))
+        place = absolute(layout, path)
+        return cls._create(layout, place, wanted, tuple(controllers), strict, exist_ok)
 
     def child(
         self,
         name: str,
         *,
-        cpus: float | None = None,
-        memory: int | None = None,
-        pids: int | None = None,
+        resources: Mapping[str, Any] | None = None,
+        controllers: Iterable[str] = (),
         strict: bool = True,
+        exist_ok: bool = False,
+        **keywords: Unpack[LimitArgs],
     ) -> Cgroup:
-        """A cgroup below this one; see `create` for limits and errors."""
+        """A cgroup below this one, in all its hierarchies, so that its limits hold there too; see
+        `create` for limits and errors."""
+        check_path(name)
+        wanted = limits.merge(resources or {}, limits.resources(**keywords))
         path = f"{self.path}/{name}"
-        return self.create(self.layout, path, cpus=cpus, memory=memory, pids=pids, strict=strict)
+        extra = tuple(controllers)
+        made = Cgroup._create(self.layout, path, wanted, extra, strict, exist_ok, self)
+        if "/" not in name:
+            # The next child need not look again: nobody takes a controller back from us.
+            self._handed |= wanted_v2(self.layout, wanted, extra)
+        return made
+
+    @classmethod
+    def _create(
+        cls,
+        layout: CgroupLayout,
+        path: str,
+        resources: Mapping[str, Any],
+        controllers: tuple[str, ...],
+        strict: bool,
+        exist_ok: bool,
+        parent: Cgroup | None = None,
+    ) -> Cgroup:
+        wanted = settings.needed(resources)
+        missing = tuple(name for name in wanted if layout.where(name) is None)
+        if missing and strict:
+            raise ControllerMissing(missing, layout.describe())
+        names = (*wanted, *controllers)
+        if resources.get("devices") and layout.v2 is None:
+            names = (*names, "devices")  # else an eBPF program does it
+        hierarchies = roots(layout, names)
+        if parent is not None and len(parent.directories) > 1:
+            hierarchies = tuple(dict.fromkeys((*hierarchies, *parent._roots())))
+        made: list[str] = []
+        try:
+            fresh = True
+            for root in hierarchies:
+                prepare = tree.inherit_cpuset if root == layout.v1.get("cpuset") else None
+                if not tree.make(root, path, made, prepare):
+                    fresh = False
+                    if not exist_ok:
+                        raise FileExistsError(errno.EEXIST, "it exists", f"{root}/{path}")
+            group = cls(layout, path, tuple(f"{root}/{path}" for root in hierarchies), tuple(made))
+            if not fresh:
+                group._check_unused()
+            to_hand = wanted_v2(layout, resources, controllers)
+            if parent is not None:
+                to_hand -= parent._handed
+            if to_hand:
+                tree.hand_down(str(layout.v2), path, to_hand)
+            group._apply(resources, missing, live=not fresh, strict=strict)
+        except BaseException as error:
+            for directory in reversed(made):
+                tree.remove_if_unused(directory)
+            if isinstance(error, OSError):
+                raise refused(path, error) from error
+            raise
+        return group
+
+    @classmethod
+    def adopt(cls, layout: CgroupLayout, path: str) -> Cgroup:
+        """The handle of a cgroup that another process makes or has made; `remove` then removes
+        its directories, but no parents.
+
+        They are those that every cgroup has here, and those of other hierarchies that exist."""
+        place = absolute(layout, path)
+        usual = roots(layout, ())
+        more = (f"{root}/{place}" for root in layout.roots_of_v1 if root not in usual)
+        there = [path for path in more if os.path.isdir(path)]  # noqa: PTH112
+        return cls(layout, place, (*(f"{root}/{place}" for root in usual), *there))
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Cgroup:
+        """What `record` gave, in another process. Asks the host nothing."""
+        if "unit" in record and cls is Cgroup:
+            from runtime.cgroups.systemd import SystemdCgroup
+
+            return SystemdCgroup.from_record(record)
+        return cls(
+            CgroupLayout.from_record(record["layout"]),
+            record["path"],
+            tuple(record["directories"]),
+            tuple(record["made"]),
+            tuple(record["unenforced"]),
+        )
+
+    def record(self) -> dict[str, Any]:
+        """All of it in lists, dicts and strings: for a state file (JSON or marshal)."""
+        return {
+            "layout": self.layout.record(),
+            "path": self.path,
+            "directories": list(self.directories),
+            "made": list(self._made),
+            "unenforced": list(self.unenforced),
+        }
 
     @property
     def into(self) -> str | None:
@@ -108,235 +204,197 @@ class Cgroup:
         """The directories that a process enters by writing itself to cgroup.procs."""
         return self.directories[1:] if self._v2 else self.directories
 
+    def settle(self) -> None:
+        """To be called once the first process is in it. Only a systemd scope has to know."""
+
+    def update(
+        self,
+        resources: Mapping[str, Any] | None = None,
+        *,
+        strict: bool = True,
+        **keywords: Unpack[LimitArgs],
+    ) -> None:
+        """Change limits while it is in use; what is not given stays.
+
+        Limits that depend on each other (memory and swap, quota, period and burst) may be raised
+        or lowered together in any combination. In v1 a memory limit below what is in use is
+        refused; in v2 the kernel reclaims, and kills if that is not enough, unless
+        ``memory.checkBeforeUpdate`` is set. Arguments and errors as in `create`."""
+        wanted = limits.merge(resources or {}, limits.resources(**keywords))
+        names = settings.needed(wanted)
+        missing = tuple(name for name in names if self._directory(name) is None)
+        if missing and strict:
+            raise ControllerMissing(missing, self.layout.describe())
+        self._check_usage(wanted.get("memory") or {})
+        to_hand = self.layout.v2_controllers.intersection(names)
+        try:
+            if to_hand:
+                tree.hand_down(str(self.layout.v2), self.path, to_hand)
+        except OSError as error:
+            raise refused(self.path, error) from error
+        self._apply(wanted, missing, live=True, strict=strict)
+
+    def limit_files(self, **keywords: Unpack[LimitArgs]) -> Iterator[tuple[str, str]]:
+        """Paths and texts of the control files that set these limits here."""
+        wanted = limits.resources(**keywords)
+        for directory, found in settings_of(wanted, self._places(wanted), live=False):
+            for setting in found:
+                for file, text in setting.choices[:1]:
+                    yield f"{directory}/{file}", text
+
+    def set_devices(self, rules: Iterable[Mapping[str, Any]]) -> bool:
+        """Let its processes, and those in cgroups below it, use only the devices that OCI rules
+        allow (config-linux.md, "Allowed Device list"); see `runtime.cgroups.devices`.
+
+        False where an ordinary user may not, who has no rights over devices to give either.
+        Raises CgroupError where neither eBPF nor the v1 controller can be used."""
+        from runtime.cgroups.devices import restrict
+
+        return restrict(self, rules)
+
+    def delegate(self, uid: int, gid: int = -1) -> None:
+        """Make a user the owner of its v2 directory and of the files that a delegate may write, and
+        of nothing more (config-linux.md, "Cgroup ownership"). v1 cannot be delegated safely."""
+        if self._v2 is None:
+            return
+        try:
+            names = read("/sys/kernel/cgroup/delegate").split()
+        except FileNotFoundError:
+            names = list(_DELEGATED)
+        try:
+            os.chown(self._v2, uid, gid)
+            for name in names:
+                try:
+                    os.chown(f"{self._v2}/{name}", uid, gid)
+                except FileNotFoundError:
+                    continue  # of a controller that is not here
+        except OSError as error:
+            raise refused(self.path, error) from error
+
     def memory_current(self) -> int | None:
         """Bytes charged to it now, descendants included; None without a memory controller."""
         directory = self._directory("memory")
         if directory is None:
             return None
         name = "memory.current" if directory == self._v2 else "memory.usage_in_bytes"
-        return int(Path(directory, name).read_text())
+        return int(read(f"{directory}/{name}"))
+
+    def usage(self) -> Usage:
+        """Everything that the kernel counts for it, in one snapshot with units."""
+        from runtime.cgroups.usage import measure
+
+        return measure(self)
+
+    def pressure(self) -> Mapping[str, Pressure]:
+        """Pressure stall information: ``cpu``, ``memory`` and ``io``, and ``irq`` where the kernel
+        has it; empty where it has none (a v2 directory is needed, and ``psi=1``)."""
+        from runtime.cgroups.usage import pressures
+
+        return pressures(self.into)
+
+    def watch(self) -> Watch:
+        """Its events from now on: OOM kills, its last process gone, frozen; see `Watch`."""
+        from runtime.cgroups.watch import Watch
+
+        return Watch(self)
 
     def processes(self) -> tuple[int, ...]:
         """Ids of the processes in it and below it, ascending; zombies may be among them."""
-        found: set[int] = set()
-        for directory in self.directories:
-            for folder, _, _ in os.walk(directory):
-                try:
-                    found.update(map(int, Path(folder, "cgroup.procs").read_text().split()))
-                except (FileNotFoundError, OSError) as error:
-                    if error.errno not in (errno.ENOENT, errno.ENODEV):
-                        raise  # those two: the cgroup went away under our feet
-        found.discard(0)  # a process outside our PID namespace
-        return tuple(sorted(found))
+        return processes(self.directories)
 
-    def freeze(self, frozen: bool = True) -> None:
-        """Stop all its processes, or let them go on. Asynchronous, as the kernel's is.
+    def wait_empty(self, timeout: float) -> bool:
+        """Wait until no process is in it or below it; False after `timeout` seconds."""
+        if self._v2 is not None:
+            return wait_event(self._v2, "populated", 0, timeout)
+        return await_empty(self.directories, timeout)
 
-        Raises CgroupError where there is neither a v2 tree nor the v1 freezer."""
-        if self._v2:
-            self._control(self._v2, "cgroup.freeze", str(int(frozen)))
+    def freeze(self, frozen: bool = True, timeout: float = 10.0) -> None:
+        """Stop all its processes, or let them go on, and return when it has happened.
+
+        Raises CgroupError if it has not after `timeout` seconds (a freeze is then taken back),
+        ControllerMissing where there is neither a v2 tree nor the v1 freezer."""
+        if self._v2 is not None:
+            freezer.freeze_v2(self._v2, self.path, frozen, timeout)
         elif (directory := self._directory("freezer")) is not None:
-            self._control(directory, "freezer.state", "FROZEN" if frozen else "THAWED")
+            freezer.freeze_v1(directory, self.path, frozen, timeout)
         else:
             raise ControllerMissing(["freezer"], self.layout.describe())
+
+    def frozen(self) -> bool:
+        """Whether all its processes stand still."""
+        if self._v2 is not None:
+            return freezer.is_frozen_v2(self._v2)
+        directory = self._directory("freezer")
+        return directory is not None and freezer.is_frozen_v1(directory)
 
     def kill(self, timeout: float = 5.0) -> None:
         """SIGKILL to every process in it and below it, until there is none.
 
-        One write where the kernel has cgroup.kill (Linux 5.14), which no fork can outrun; else a
-        loop. Raises CgroupError naming the processes that are left after `timeout` seconds."""
-        if self._v2 and Path(self._v2, "cgroup.kill").exists():
-            self._control(self._v2, "cgroup.kill", "1")
-        deadline = time.monotonic() + timeout
-        while left := _living(self.processes()):
-            if time.monotonic() > deadline:
-                raise CgroupError(
-                    f"cgroup {self.path}: {len(left)} processes still alive {timeout:g} s after "
-                    f"SIGKILL: {left[:10]}; look at /proc/PID/stack"
-                )
-            for pid in left:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            time.sleep(0.001)
+        Raises CgroupError naming the processes that are left after `timeout` seconds."""
+        kill_all(self.path, self._v2, self.join, timeout)
 
     def remove(self, timeout: float = 5.0) -> None:
-        """Remove its directories, then the parents that it made and nobody else uses. Idempotent.
+        """Remove its directories with what is below them, then the parents that it made and
+        nobody else uses. Idempotent.
 
         Raises CgroupError, naming the processes, if it is still in use after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         for directory in self.directories:
-            _remove(directory, self.path, deadline, self.processes)
+            tree.remove(directory, self.path, deadline, self.processes)
         parents = (directory for directory in self._made if directory not in self.directories)
-        for directory in sorted(parents, key=len, reverse=True):
-            try:
-                Path(directory).rmdir()
-            except OSError as error:
-                if error.errno not in (*_IN_USE, errno.ENOENT):
-                    raise _refused(self.path, error) from error
+        try:
+            for directory in sorted(parents, key=len, reverse=True):
+                tree.remove_if_unused(directory)
+        except OSError as error:
+            raise refused(self.path, error) from error
+
+    def _roots(self) -> tuple[str, ...]:
+        """The mount points of the hierarchies that it is in."""
+        return tuple(directory.removesuffix(f"/{self.path}") for directory in self.directories)
 
     def _directory(self, controller: str) -> str | None:
         root = self.layout.where(controller)
         directory = f"{root}/{self.path}"
         return directory if root is not None and directory in self.directories else None
 
-    def _control(self, directory: str, name: str, value: str) -> None:
-        try:
-            _write(f"{directory}/{name}", value)
-        except OSError as error:
-            raise _refused(self.path, error) from error
-
-    @classmethod
-    def adopt(cls, layout: CgroupLayout, path: str) -> Cgroup:
-        """The handle of a cgroup that another process makes or has made; `remove` then removes
-        its directories, but no parents."""
-        directories = tuple(f"{root}/{path}" for root in _roots(layout))
-        return cls(layout, path, directories, (), ())
-
-    def limit_files(
-        self, *, cpus: float | None = None, memory: int | None = None, pids: int | None = None
-    ) -> Iterable[tuple[str, str]]:
-        """Paths and texts of the control files that set these limits here."""
-        for name, value in _limits(cpus, memory, pids).items():
+    def _places(self, resources: Mapping[str, Any]) -> dict[str, Place]:
+        found: dict[str, Place] = {}
+        for name in settings.needed(resources):
             directory = self._directory(name)
-            if directory is not None:
-                files = _v2_files if directory == self._v2 else _v1_files
-                for file, text in files(name, value):
-                    yield f"{directory}/{file}", text
+            found[name] = (directory, directory == self._v2)
+        if self._v2 is not None and resources.get("unified"):
+            found["cgroup"] = (self._v2, True)
+        return found
 
-    def _write_limits(self, files: Iterable[tuple[str, str]]) -> None:
-        for path, text in files:
-            try:
-                _write(path, text)
-            except OSError:
-                # A kernel without swap accounting lacks these two; there is no swap to limit.
-                if not path.endswith(("/memory.swap.max", "/memory.memsw.limit_in_bytes")):
-                    raise
+    def _apply(
+        self, resources: Mapping[str, Any], missing: tuple[str, ...], *, live: bool, strict: bool
+    ) -> None:
+        places = self._places(resources)
+        refuse, tell = apply(self.path, resources, places, live=live)
+        if refuse and strict:
+            raise ControllerMissing(refuse, self.layout.describe())
+        if resources.get("devices") and not self.set_devices(resources["devices"]):
+            tell.append("devices")
+        self.unenforced = tuple(dict.fromkeys((*missing, *refuse, *tell)))
 
+    def _check_unused(self) -> None:
+        """Fit to be taken over (config-linux.md, "Control groups", on fitness)."""
+        if inside := self.processes():
+            raise CgroupError(
+                f"cgroup {self.path} is there already and in use by processes {inside[:10]}: "
+                "another container has it; give this one a cgroupsPath of its own"
+            )
+        if self.frozen():
+            raise CgroupError(f"cgroup {self.path} is there already and frozen: thaw or remove it")
 
-def _limits(cpus: float | None, memory: int | None, pids: int | None) -> dict[str, float]:
-    """The limits that were given, by controller. Raises SpecError for impossible ones."""
-    if cpus is not None and cpus * _PERIOD_US < 1000:
-        raise SpecError(f"cpus: {cpus:g} is less than 0.01, the least that the scheduler takes")
-    for name, value in (("memory", memory), ("pids", pids)):
-        if value is not None and value < 1:
-            raise SpecError(f"{name}: {value} is not positive")
-    given = zip(_WANTED, (cpus, memory, pids), strict=True)
-    return {name: value for name, value in given if value is not None}
-
-
-def _v2_files(controller: str, value: float) -> Iterable[tuple[str, str]]:
-    """Documentation/admin-guide/cgroup-v2.rst."""
-    if controller == "cpu":
-        yield "cpu.max", f"{round(value * _PERIOD_US)} {_PERIOD_US}"
-    elif controller == "memory":
-        yield "memory.max", str(int(value))
-        yield "memory.swap.max", "0"
-    else:
-        yield "pids.max", str(int(value))
-
-
-def _v1_files(controller: str, value: float) -> Iterable[tuple[str, str]]:
-    """Documentation/admin-guide/cgroup-v1/. memsw counts memory and swap together: the same
-    value means no swap, and it may not be below the memory limit, so it comes second."""
-    if controller == "cpu":
-        yield "cpu.cfs_quota_us", str(round(value * _PERIOD_US))
-    elif controller == "memory":
-        yield "memory.limit_in_bytes", str(int(value))
-        yield "memory.memsw.limit_in_bytes", str(int(value))
-    else:
-        yield "pids.max", str(int(value))
-
-
-def _roots(layout: CgroupLayout) -> tuple[str, ...]:
-    """The hierarchies that a cgroup has a directory in, the unified one first: it brings
-    clone3's CLONE_INTO_CGROUP and cgroup.kill even where its controllers are elsewhere. Without
-    it the v1 freezer is taken along."""
-    names = _WANTED if layout.v2 is not None else (*_WANTED, "freezer")
-    paths = [layout.v2, *(layout.where(name) for name in names)]
-    return tuple(dict.fromkeys(str(path) for path in paths if path is not None))
-
-
-def _make(layout: CgroupLayout, root: str, parts: list[str], made: list[str]) -> None:
-    """mkdir -p; on v2, each level first hands the controllers down to the next (cgroups(7),
-    "Cgroups v2 subtree control"). The last level must be new."""
-    wanted = layout.v2_controllers.intersection(_WANTED) if root == str(layout.v2) else frozenset()
-    directory = root
-    for depth, part in enumerate(parts, 1):
-        if wanted:
-            _delegate(directory, wanted)
-        directory = f"{directory}/{part}"
-        try:
-            os.mkdir(directory)  # noqa: PTH102 - in the timed path of every launch
-        except FileExistsError:
-            if depth == len(parts):
-                raise
-        else:
-            made.append(directory)
-
-
-def _delegate(directory: str, wanted: frozenset[str]) -> None:
-    path = f"{directory}/cgroup.subtree_control"
-    with open(path) as file:
-        missing = wanted.difference(file.read().split())
-    if missing:
-        _write(path, " ".join(f"+{name}" for name in sorted(missing)))
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(fd, text.encode())
-    except OSError as error:  # os.write does not know the path
-        raise OSError(error.errno, error.strerror, path) from None
-    finally:
-        os.close(fd)
-
-
-def _remove(directory: str, name: str, deadline: float, processes: object) -> None:
-    """rmdir, again while the last process is still on its way out."""
-    pause = 0.0005
-    while True:
-        try:
-            Path(directory).rmdir()
-        except FileNotFoundError:
+    def _check_usage(self, memory: Mapping[str, Any]) -> None:
+        """memory.checkBeforeUpdate: v2 would kill where v1 refuses."""
+        if not memory.get("checkBeforeUpdate"):
             return
-        except OSError as error:
-            if error.errno not in _IN_USE:
-                raise _refused(name, error) from error
-            if time.monotonic() > deadline:
-                left = processes() if callable(processes) else ()
+        current = self.memory_current() or 0
+        for key in ("limit", "swap"):
+            if 0 < (memory.get(key) or 0) <= current:
                 raise CgroupError(
-                    f"cannot remove cgroup {directory}: still in use by processes {left}, or it "
-                    "has cgroups below it"
-                ) from error
-            time.sleep(pause)
-            pause = min(pause * 2, 0.05)
-        else:
-            return
-
-
-def _living(pids: Iterable[int]) -> list[int]:
-    """Those that are not zombies: a zombie is for its parent to reap, and holds nothing."""
-    living = []
-    for pid in pids:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if state not in "ZX":
-            living.append(pid)
-    return living
-
-
-def _refused(path: str, error: OSError) -> CgroupError:
-    hints = {
-        errno.EBUSY: "a v2 cgroup with processes cannot hand controllers down: in a container, "
-        "move its processes from the cgroup root into a leaf first",
-        errno.EROFS: "the cgroup file system is read-only: run privileged, or remount it",
-        errno.EACCES: "needs root or a delegated cgroup",
-        errno.EEXIST: "another instance of that name is there: remove it, or take another name",
-    }
-    advice = hints.get(error.errno or 0, "see dmesg and cgroups(7)")
-    return CgroupError(f"cgroup {path}: {error.filename}: {error.strerror}; {advice}")
+                    f"cgroup {self.path}: memory.{key} of {memory[key]} is below the "
+                    f"{current} bytes in use; memory.checkBeforeUpdate forbids it"
+                )

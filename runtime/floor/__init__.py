@@ -8,22 +8,22 @@ interleaved, through one interface.
 from __future__ import annotations
 
 import array
-import hashlib
 import os
-import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 from runtime.cgroups import Cgroup
+from runtime.compiled import compiled
 from runtime.container import Container
+from runtime.engine.plan import Plan
+from runtime.engine.process import candidates
 from runtime.errors import FloorError, SpecError
 from runtime.namespaces import Namespace
-from runtime.spawn import Process, Request
+from runtime.spawn import Process
 from runtime.spec import ContainerSpec
 
 __all__ = ["Floor", "build"]
@@ -35,23 +35,8 @@ _FLAGS = ("-O2", "-Wall")
 def build(cache: Path) -> Path:
     """Compile floor.c into `cache`, once per source and flags; the path of the binary.
 
-    Raises FloorError if there is no C compiler, or with what it said."""
-    key = hashlib.sha256(_SOURCE.read_bytes() + " ".join(_FLAGS).encode()).hexdigest()[:16]
-    binary = cache / f"floor-{key}"
-    if binary.exists():
-        return binary
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise FloorError("no C compiler: neither cc nor gcc on PATH; install the package gcc")
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        fresh = Path(folder, "floor")
-        command = [compiler, *_FLAGS, "-o", str(fresh), str(_SOURCE)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise FloorError(f"{' '.join(command)} failed ({done.returncode}):\n{done.stderr}")
-        fresh.rename(binary)  # two builders at once: both are right
-    return binary
+    Raises CompileFailed if there is no C compiler, or with what it said."""
+    return compiled(_SOURCE, cache, _FLAGS)
 
 
 class Floor:
@@ -103,7 +88,7 @@ class Floor:
         with theirs:
             fds = array.array("i", [theirs.fileno(), spec.fds[3]])
             self._control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-        return Container(spec, Process(spec.argv, (), ours), cgroup, made_at)
+        return Container(spec, Process(Plan(spec.argv), ours), cgroup, made_at)
 
 
 def _tokens(spec: ContainerSpec, cgroup: Cgroup) -> Iterator[tuple[str, ...]]:
@@ -128,7 +113,7 @@ def _tokens(spec: ContainerSpec, cgroup: Cgroup) -> Iterator[tuple[str, ...]]:
     yield "gid", str(spec.gid)
     for name, value in spec.env.items():
         yield "env", f"{name}={value}"
-    program = Request(argv=spec.argv, env=spec.env).candidates()
+    program = candidates(spec.argv[0], dict(spec.env))
     for word in (_found(spec, program), *spec.argv[1:]):
         yield "arg", word
 

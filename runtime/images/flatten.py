@@ -26,15 +26,16 @@ def flatten(layers: Sequence[Path], target: Path, view: Path) -> None:
 
 def _main(target: str, view: str, layers: list[str]) -> None:
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    from runtime.namespaces import Namespace
-    from runtime.operations import MountOverlay, PrivatePropagation, Unshare
+    from runtime.engine.constants import CLONE_NEWNS, MS_PRIVATE, MS_REC
+    from runtime.engine.rootfs import overlay_step
+    from runtime.engine.steps import STEPS
 
-    for operation in (
-        Unshare(Namespace.MOUNT),
-        PrivatePropagation(),
-        MountOverlay(lowers=tuple(layers), target=view),
+    for name, *arguments in (
+        ("unshare", CLONE_NEWNS),
+        ("mount", None, "/", None, MS_REC | MS_PRIVATE, None),
+        overlay_step(view, (layers, None, None)),
     ):
-        operation.execute()
+        STEPS[str(name)](*arguments)
     os.execvp("cp", ["cp", "-a", "--", f"{view}/.", target])
 
 

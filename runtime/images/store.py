@@ -1,72 +1,60 @@
 """The image store: a directory that several processes may use at once.
 
-    layers/sha256/<hex>/       an unpacked layer, by the digest of its uncompressed archive
-    images/sha256/<hex>.json   a configuration, by its own digest
-    names/<name>               a digest
-    flat/sha256/<hex>/         a flattened image, where one was asked for
-    tmp/<pid>.<start>.*/       what is being made; its owner's pid and start time
-    locks/<what>               flock(2) targets
-
-Everything appears by rename(2), whole or not at all. A process that is killed leaves only its
-directory in tmp/, which the next one to open the store removes.
+The class has one method for each thing that people do with images (those about names are in its
+base, index.py); how the directory is laid out is told by files.py, what keeps a layer from being
+removed by pins.py.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
-import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from runtime.errors import ImageError, ImageNotFound, SpecError
+from runtime.images.changes import Change, Hidden, LayerSize, changes, hidden, layer_sizes
+from runtime.images.commit import commit
+from runtime.images.compression import Compression
 from runtime.images.flatten import flatten
-from runtime.images.image import Image, digest, image_config
-from runtime.images.layer import diff_id, unpack
-from runtime.images.recipes import RECIPES, Recipe
+from runtime.images.idmap import IdMap
+from runtime.images.image import HistoryEntry, Image, history, image_config
+from runtime.images.index import ImageIndex
+from runtime.images.merged import MergedView
+from runtime.images.names import short_name
+from runtime.images.pins import Pin
+from runtime.images.shelf import LayerSource
+from runtime.images.whiteouts import OverlayForm
+
+if TYPE_CHECKING:
+    from runtime.images.export import Format
+    from runtime.images.runner import Network, Runner
 
 __all__ = ["ImageStore"]
 
-_NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*(:[A-Za-z0-9_.-]{1,128})?")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
+class ImageStore(ImageIndex):
+    """The images below `root`, which is made if it is not there: how they get in and out."""
 
-class ImageStore:
-    """The images below `root`, which is made if it is not there."""
+    def history(self, name: str) -> tuple[HistoryEntry, ...]:
+        """How the image came to be, first step first; sizes are of what each step stored."""
+        return history(self.get(name), lambda layer: self.shelf.summary(layer).content)
 
-    def __init__(self, root: Path, recipes: Mapping[str, Recipe] = RECIPES) -> None:
-        self.root = root
-        self.recipes = recipes
-        for name in ("layers/sha256", "images/sha256", "flat/sha256", "names", "locks", "tmp"):
-            (root / name).mkdir(parents=True, exist_ok=True)
-        self._sweep()
+    def layer_sizes(self, name: str) -> Sequence[LayerSize]:
+        """What each layer holds, lowest first, and how much of it higher layers hide."""
+        return layer_sizes(self.get(name).layers, self.form)
 
-    def get(self, name: str) -> Image:
-        """The stored image of this name or ``sha256:…``. Raises ImageNotFound with the choices."""
-        if _DIGEST.fullmatch(name):
-            value = name
-        elif _NAME.fullmatch(name):
-            try:
-                value = (self.root / "names" / name).read_text()
-            except FileNotFoundError:
-                raise self._not_found(name) from None
-        else:
-            raise SpecError(f"image name {name!r}: must be like debian, my-image:1 or sha256:…")
-        try:
-            config = json.loads(self._config(value).read_bytes())
-        except FileNotFoundError:
-            raise self._not_found(name) from None
-        layers = tuple(self._layer(each) for each in config["rootfs"]["diff_ids"])
-        return Image(name, value, layers, config)
+    def hidden(self, name: str) -> Sequence[Hidden]:
+        """The files that are stored in the image and that nobody sees: deleted or replaced in a
+        higher layer. Their bytes are there all the same, for everybody who has the image."""
+        return hidden(self.get(name).layers, self.form)
 
-    def list(self) -> tuple[Image, ...]:
-        """All named images, by name."""
-        names = sorted(path.name for path in (self.root / "names").iterdir())
-        return tuple(self.get(name) for name in names)
+    def view(self, image: Image) -> MergedView:
+        """What its layers show together, without mounting them."""
+        return MergedView(image.layers, self.form)
+
+    # Making them.
 
     def add(
         self,
@@ -77,57 +65,81 @@ class ImageStore:
         cwd: str = "/",
         history: Sequence[str] = (),
     ) -> Image:
-        """Store an image of these layer archives (tar, or gzipped tar), lowest first, under this
+        """Store an image of these layer archives (tar, plain or packed), lowest first, under this
         name; a name that is taken moves to the new image.
 
         Raises LayerRefused for an archive that must not be unpacked; nothing of it stays."""
-        if not _NAME.fullmatch(name):
-            raise SpecError(f"image name {name!r}: must be like debian or my-image:1")
+        short_name(name)
         if not layers:
             raise SpecError(f"image {name!r}: needs at least one layer")
-        diff_ids = [self._add_layer(archive) for archive in layers]
-        content = image_config(diff_ids, env or {}, cwd, history, os.uname().machine)
-        value = digest(content)
-        with self._temporary() as folder:
-            for path, data in (
-                (self._config(value), content),
-                (self.root / "names" / name, value.encode()),
-            ):
-                fresh = folder / path.name
-                fresh.write_bytes(data)
-                fresh.rename(path)
-        return self.get(name)
+        with self._working(f"adding {name}") as pin:
+            diff_ids = [self._add_file(archive, pin) for archive in layers]
+            content = image_config(diff_ids, env or {}, cwd, history, os.uname().machine)
+            return self.put(content, [name])
 
     def ensure(self, name: str) -> Image:
         """The stored image of this name, or else built from its recipe, once however many
         processes ask. Raises ImageNotFound or RecipeFailed."""
+        name = name.removesuffix(":latest")
         try:
             return self.get(name)
         except ImageNotFound:
             if name not in self.recipes:
                 raise
         recipe = self.recipes[name]
-        with self._lock(f"recipe-{name}"):
+        with self.files.lock(f"recipe-{name}"):
             try:
                 return self.get(name)  # somebody else has built it while we waited
             except ImageNotFound:
                 pass
-            with self._temporary() as folder:
+            with self.files.temporary() as folder:
                 archive = folder / "layer.tar"
                 recipe.build(archive)
                 return self.add(
                     name, [archive], env=recipe.env, cwd=recipe.cwd, history=[f"recipe {name}"]
                 )
 
+    def commit(
+        self,
+        upper: Path,
+        base: Image,
+        name: str | None = None,
+        *,
+        config: Mapping[str, Any] | None = None,
+        author: str = "",
+        message: str = "",
+        created_by: str = "",
+        form: OverlayForm | None = None,
+        idmap: IdMap | None = None,
+    ) -> Image:
+        """A new image: `base`, and on it one layer with what a container wrote to its upper
+        directory, nothing else. Pause or stop the container first.
+
+        `config` replaces fields of the configuration's "config" (Cmd, Env, …; None removes one).
+        `form` is that of the container's overlay if it is not this store's, `idmap` the one that
+        the container's owners are shifted by. Raises ImageError if the directory cannot be
+        packed; the store is then as before."""
+        with self._working(f"committing {upper}") as pin:
+            content = commit(
+                self.shelf, pin, upper, base, form or self.form, idmap,
+                config=config or {}, author=author, message=message, created_by=created_by,
+            )  # fmt: skip
+            return self.put(content, [name] if name is not None else [])
+
+    def diff(self, upper: Path, image: Image, form: OverlayForm | None = None) -> Sequence[Change]:
+        """What a container wrote: its upper directory against its image, as `docker diff`."""
+        form = form or self.form
+        return changes(upper, image.layers, form)
+
     def flatten(self, image: Image) -> Path:
         """One directory tree with the image's content, not to be written to: the layer itself if
         there is just one; else a merged copy, made once and kept. Raises ImageError."""
         if len(image.layers) == 1:
             return image.layers[0]
-        target = self.root / "flat" / "sha256" / image.digest.removeprefix("sha256:")
-        with self._lock(target.name):
+        target = self.files.flat(image.digest)
+        with self.files.lock(f"flat-{target.name[:2]}"):
             if not target.exists():
-                with self._temporary() as folder:
+                with self.files.temporary() as folder:
                     fresh, view = folder / "tree", folder / "view"
                     fresh.mkdir()
                     view.mkdir()
@@ -138,59 +150,102 @@ class ImageStore:
                     fresh.rename(target)
         return target
 
-    def _add_layer(self, archive: Path) -> str:
+    def shifted(self, image: Image, idmap: IdMap) -> Sequence[Path]:
+        """The image's layers once more, with owners shifted by the map; made once and kept. For
+        user namespaces where the kernel has no idmapped mounts."""
+        return [self.shelf.shifted(each, idmap) for each in image.diff_ids]
+
+    # To and from elsewhere.
+
+    def load(self, source: Path, name: str | None = None) -> tuple[Image, ...]:
+        """Take in all images of a `docker save` archive, an OCI archive, or an OCI layout
+        directory, plain or packed. `name` is for the one image in it, instead of its own names.
+
+        Raises ArchiveRefused, DigestMismatch or LayerRefused, naming the member."""
+        from runtime.images.load import load
+
+        with self._working(f"loading {source}") as pin:
+            return load(self, pin, source, name)
+
+    def save(
+        self,
+        names: Sequence[str],
+        target: Path,
+        *,
+        format: Format = "docker",
+        compression: Compression = "none",
+    ) -> None:
+        """Write images to a file that `docker load`, `podman load` and `skopeo` take ("docker":
+        an OCI layout in a tar, with `docker save`'s manifest.json beside it; "docker-legacy":
+        the latter alone; "oci-archive"), or to a new directory ("oci"). Whole or not at all."""
+        from runtime.images.export import save
+
+        save(self, [self.get(name) for name in names], target, format, compression)
+
+    def pull(
+        self,
+        reference: str,
+        name: str | None = None,
+        *,
+        tls_verify: bool = True,
+        authfile: Path | None = None,
+        credentials: tuple[str, str] | None = None,
+    ) -> Image:
+        """Fetch an image for this host from a registry, under its own name or `name`; layers that
+        are here are not fetched again.
+
+        Raises RegistryError with skopeo's words, or what `load` raises."""
+        from runtime.images.registry import Access, pull
+
+        with self._working(f"pulling {reference}") as pin:
+            access = Access(tls_verify, authfile, credentials)
+            return pull(self, pin, reference, name, access)
+
+    def push(
+        self,
+        name: str,
+        reference: str | None = None,
+        *,
+        tls_verify: bool = True,
+        authfile: Path | None = None,
+        credentials: tuple[str, str] | None = None,
+    ) -> str:
+        """Send an image to a registry, by its own name or as `reference`; the manifest's digest
+        there. Raises RegistryError with skopeo's words."""
+        from runtime.images.registry import Access, push
+
+        access = Access(tls_verify, authfile, credentials)
+        return push(self, self.get(name), reference or name, access)
+
+    def build(
+        self,
+        context: Path,
+        runner: Runner,
+        name: str | None = None,
+        *,
+        dockerfile: Path | None = None,
+        args: Mapping[str, str] | None = None,
+        target: str | None = None,
+        network: Network = "none",
+        use_cache: bool = True,
+        output: int | None = None,
+    ) -> Image:
+        """Build from a Dockerfile (`context`/Dockerfile unless told otherwise); see build.py.
+
+        `runner` runs the commands, `output` is a descriptor for what they write, `args` are
+        values for ARG, `target` is the stage that becomes the image.
+        Raises DockerfileError or BuildStepFailed with file and line."""
+        from runtime.images.build import Build
+
+        with self._working(f"building {context}") as pin:
+            build = Build(self, pin, runner, context, args or {}, network, use_cache, output)
+            content = build.run(dockerfile or context / "Dockerfile", target)
+            return self.put(content, [name] if name is not None else [])
+
+    def _add_file(self, archive: Path, pin: Pin) -> str:
         try:
-            value = diff_id(archive)
+            file = archive.open("rb")
         except OSError as error:
             raise ImageError(f"cannot read layer {archive}: {error.strerror}") from error
-        target = self._layer(value)
-        with self._lock(target.name):
-            if not target.exists():
-                with self._temporary() as folder:
-                    fresh = folder / "layer"
-                    fresh.mkdir(mode=0o755)
-                    unpack(archive, fresh)
-                    fresh.rename(target)
-        return value
-
-    def _layer(self, value: str) -> Path:
-        return self.root / "layers" / "sha256" / value.removeprefix("sha256:")
-
-    def _config(self, value: str) -> Path:
-        return self.root / "images" / "sha256" / f"{value.removeprefix('sha256:')}.json"
-
-    def _not_found(self, name: str) -> ImageNotFound:
-        stored = [path.name for path in (self.root / "names").iterdir()]
-        return ImageNotFound(name, stored, self.recipes)
-
-    @contextmanager
-    def _lock(self, what: str) -> Iterator[None]:
-        """Held by one process or thread at a time (flock(2)); the kernel frees it at death."""
-        with (self.root / "locks" / what).open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-    @contextmanager
-    def _temporary(self) -> Iterator[Path]:
-        """A directory on the store's file system that is gone afterwards."""
-        prefix = f"{os.getpid()}.{_started(os.getpid())}."
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=self.root / "tmp") as folder:
-            yield Path(folder)
-
-    def _sweep(self) -> None:
-        """Remove what dead processes were making."""
-        with self._lock("sweep"):  # two at once would trip over each other's removals
-            for path in (self.root / "tmp").iterdir():
-                pid, start, _ = path.name.split(".", 2)
-                if _started(int(pid)) != start:
-                    shutil.rmtree(path)
-
-
-def _started(pid: int) -> str | None:
-    """When this process started, in clock ticks since boot (proc_pid_stat(5), field 22); with the
-    pid it names one process. None if there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return stat.rpartition(")")[2].split()[19]
+        with file:
+            return self.shelf.add(LayerSource(lambda: nullcontext(file), str(archive)), pin)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import marshal
 import os
 import select
 import signal
@@ -10,13 +9,14 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from resource import struct_rusage
 from types import TracebackType
 
-from runtime.errors import ExecFailed, SpawnerDied, SpawnError, StartTimeout, StepFailed
-from runtime.operations import Operation
+from runtime.engine.plan import Plan
+from runtime.engine.report import Report
+from runtime.errors import SpawnerDied, SpawnError, StartTimeout
 
 __all__ = ["Process"]
 
@@ -33,22 +33,16 @@ class Process:
     any thread.
     """
 
-    def __init__(
-        self, argv: Sequence[str], plan: Sequence[Operation], report: socket.socket
-    ) -> None:
-        self.argv = tuple(argv)
-        self._plan = plan
-        self._report: socket.socket | None = report
+    def __init__(self, plan: Plan, report: socket.socket) -> None:
+        self.argv = plan.argv
+        self._report = Report(plan, report)
         self._lock = threading.RLock()
-        self._pid: int | None = None
         self._pidfd = -1
-        self._marks: dict[str, int] = {}
-        self._failure: SpawnError | None = None
         self._status: int | None = None
         self._rusage: struct_rusage | None = None
 
     def __repr__(self) -> str:
-        return f"<Process {self.argv[0]!r} pid={self._pid} status={self._status}>"
+        return f"<Process {self.argv[0]!r} pid={self._report.pid} status={self._status}>"
 
     @property
     def pid(self) -> int:
@@ -57,11 +51,11 @@ class Process:
         Raises SpawnError if there never was a process."""
         deadline = time.monotonic() + _PATIENCE
         with self._lock:
-            while self._pid is None and self._report is not None:
+            while self._report.pid is None and self._report.open:
                 self._receive(deadline)
-            if self._pid is None:
-                raise self._failure or SpawnError(f"{self.argv[0]!r} was never started")
-            return self._pid
+            if self._report.pid is None:
+                raise self._failure() or SpawnError(f"{self.argv[0]!r} was never started")
+            return self._report.pid
 
     @property
     def pidfd(self) -> int:
@@ -77,12 +71,12 @@ class Process:
     def phases(self) -> Mapping[str, int]:
         """CLOCK_MONOTONIC nanoseconds of each phase reported so far; never blocks.
 
-        `clone` is the child's first instruction, `exec` just before its execve; a plan's `Mark`
-        operations add theirs."""
+        `clone` is the child's first instruction, `exec` just before its execve; a plan's steps
+        "mark" add theirs."""
         with self._lock:
-            while self._report is not None and self._receive(0.0):
+            while self._report.open and self._receive(0.0):
                 pass
-            return dict(self._marks)
+            return dict(self._report.marks)
 
     @property
     def returncode(self) -> int | None:
@@ -99,16 +93,34 @@ class Process:
 
         Raises StepFailed or ExecFailed if it never will (the child is then reaped),
         StartTimeout after `timeout` seconds, SpawnerDied if the helper died before the clone."""
-        deadline = time.monotonic() + timeout
+        self._until(None, timeout)
+        return self
+
+    def meet(self, name: str, timeout: float = _PATIENCE) -> None:
+        """Wait until the child has come to this meeting point, where it waits for `go`.
+
+        Raises as `started`, and SpawnError if it has passed or missed that point."""
+        self._until(name, timeout)
+
+    def go(self) -> None:
+        """Let the child go on from the point where it waits."""
         with self._lock:
-            while self._report is not None:
+            self._report.go()
+
+    def _until(self, meeting: str | None, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        report = self._report
+        with self._lock:
+            while report.open and (meeting is None or report.meeting != meeting):
                 if not self._receive(deadline):
                     raise StartTimeout(
-                        f"{self.argv[0]!r} did not reach its exec within {timeout:g} s; phases so "
-                        f"far: {', '.join(self._marks) or 'none'}; it is left running: kill it"
+                        f"{self.argv[0]!r} did not reach {meeting or 'its exec'} within "
+                        f"{timeout:g} s; phases so far: {', '.join(report.marks) or 'none'}; it "
+                        "is left running: kill it"
                     )
             self._raise_failure()
-        return self
+            if meeting is not None and report.meeting != meeting:
+                raise SpawnError(f"{self.argv[0]!r} did not come to {meeting!r}")
 
     def poll(self) -> int | None:
         """The exit status if it has ended, else None; never blocks.
@@ -149,11 +161,11 @@ class Process:
     def close(self) -> None:
         """Kill it if it runs, reap it, close the descriptors. Idempotent."""
         with self._lock:
-            if self._report is not None:
+            if self._report.open:
                 with suppress(SpawnError):  # never a process: its failure was for others to raise
                     self.kill()
-                self._hang_up()
-            if self._pid is not None and self._status is None:
+                self._report.close()
+            if self._report.pid is not None and self._status is None:
                 self.kill()
                 self._reap(0)
             if self._pidfd >= 0:
@@ -174,60 +186,32 @@ class Process:
     def _receive(self, deadline: float) -> bool:
         """Take one message of the report socket; False if none came by `deadline` (monotonic
         seconds, 0 for "do not wait"). At the socket's end, hang up."""
-        assert self._report is not None
-        poller = select.poll()
-        poller.register(self._report, select.POLLIN)
         left = max(0.0, deadline - time.monotonic()) if deadline else 0.0
-        if not poller.poll(left * 1000):
+        if not self._report.receive(left * 1000):
             return False
-        message = self._report.recv(1 << 16)
-        kind, body = message[:1], message[1:]
-        if kind == b"P":
-            self._pid = marshal.loads(body)
+        if self._pidfd < 0 and self._report.pid is not None:
             # Our own child that only we reap: its number cannot have passed to another.
-            self._pidfd = os.pidfd_open(self._pid)
-        elif kind == b"M":
-            self._marks.update(marshal.loads(body))
-        elif kind == b"E":
-            self._failure = self._explain(*marshal.loads(body))
-        else:
-            self._hang_up()
+            self._pidfd = os.pidfd_open(self._report.pid)
         return True
 
-    def _hang_up(self) -> None:
-        if self._report is not None:
-            self._report.close()
-            self._report = None
-        if self._pid is None and self._failure is None:
-            self._failure = SpawnerDied(
+    def _failure(self) -> SpawnError | None:
+        """Why it never came to run, if so; once the report has ended."""
+        if self._report.failure is None and self._report.pid is None and not self._report.open:
+            self._report.failure = SpawnerDied(
                 f"the spawn helper ended before it had started {self.argv[0]!r}; its own message, "
                 "if any, is on standard error; open a new Spawner"
             )
-
-    def _explain(self, number: int, errno: int, path: str | None) -> SpawnError:
-        if not errno:
-            return SpawnError(f"the child of {self.argv[0]!r} failed in its set-up: {path}")
-        if number == -2:
-            return StepFailed("pass on the descriptors", errno, path, "raise RLIMIT_NOFILE")
-        if number < 0:
-            advice = "namespaces need root, and free room in /proc/sys/user/max_*_namespaces"
-            return StepFailed("clone a child", errno, path, advice)
-        if number < len(self._plan):
-            operation = self._plan[number]
-            return StepFailed(operation.describe(), errno, path, operation.advice)
-        advice = "is it in the image, on PATH, and is its interpreter there too?"
-        return ExecFailed(f"execute {self.argv[0]}", errno, path, advice)
+        return self._report.failure
 
     def _raise_failure(self) -> None:
-        if self._failure is not None:
-            if self._pid is not None:
-                self._reap(0)  # it ends by itself right after its report
-            raise self._failure
+        if (failure := self._failure()) is not None:
+            self._reap(0)  # it ends by itself right after its report
+            raise failure
 
     def _reap(self, flags: int) -> None:
-        if self._status is not None or self._pid is None:
+        if self._status is not None or self._report.pid is None:
             return
-        pid, status, rusage = os.wait4(self._pid, flags)
+        pid, status, rusage = os.wait4(self._report.pid, flags)
         if pid:
             code = os.waitstatus_to_exitcode(status)
             self._status, self._rusage = (code if code >= 0 else 128 - code), rusage

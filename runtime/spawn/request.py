@@ -1,35 +1,20 @@
-"""What to start: everything about one process, frozen, and the plan that follows from it."""
+"""A plain process to start: everything about it, frozen, and the plan that follows from it."""
 
 from __future__ import annotations
 
-import marshal
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from runtime import capabilities
 from runtime.cgroups import Cgroup
+from runtime.engine.plan import Plan, process_plan
+from runtime.engine.process import RLIMITS
+from runtime.engine.steps import Step
 from runtime.errors import SpecError
-from runtime.namespaces import Namespace
-from runtime.operations import (
-    Chdir,
-    DieWithParent,
-    DropBounding,
-    JoinCgroup,
-    NewSession,
-    NoNewPrivileges,
-    Operation,
-    SetCapabilities,
-    SetHostname,
-    SetIds,
-    SetLimit,
-    Umask,
-    Unshare,
-)
 
-__all__ = ["DEFAULT_PATH", "MAX_FD", "Request"]
-
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where a program without a slash is looked for if the environment has no PATH."""
+__all__ = ["MAX_FD", "Request", "check_process", "oci_process"]
 
 MAX_FD = 65535
 """The highest descriptor number that a request may ask for; RLIMIT_NOFILE may be lower."""
@@ -37,8 +22,7 @@ MAX_FD = 65535
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One process to start. The defaults make a plain process as root, in no namespace of its
-    own, that dies with this one.
+    """One process in the host's namespaces. The defaults make one as root that dies with this one.
 
     Raises SpecError for what cannot be; whether files and directories are there shows in the
     child, as StepFailed or ExecFailed.
@@ -50,11 +34,12 @@ class Request:
     cwd: str = "/"
     fds: Mapping[int, int] = field(default_factory=dict)
     """Number in the child → descriptor here. 0, 1 and 2 are /dev/null unless given."""
-    namespaces: Namespace = Namespace.NONE
     cgroup: Cgroup | None = None
-    operations: tuple[Operation, ...] = ()
-    """What to do inside the new namespaces, before hostname, limits and identity."""
-    hostname: str | None = None
+    before: tuple[Step, ...] = ()
+    """Steps of `runtime.engine.steps` that come before all that follows here, with the parent's
+    rights: a mount namespace with mounts of its own."""
+    root: str | None = None
+    """Another root directory, by chroot(2): the bits of an image, without isolation."""
     uid: int = 0
     gid: int = 0
     groups: tuple[int, ...] = ()
@@ -67,66 +52,76 @@ class Request:
     """Sent when the thread that opened the spawner ends; 0 for a process that may live on."""
 
     def __post_init__(self) -> None:
-        if not self.argv or not self.argv[0]:
-            raise SpecError("argv is empty: give the program to run")
-        for text in (*self.argv, *self.env, *self.env.values(), self.cwd):
-            if "\0" in text:
-                raise SpecError(f"{text!r} has a zero byte, which no argument of exec can carry")
-        for name in self.env:
-            if not name or "=" in name:
-                raise SpecError(f"env: {name!r} is no name of a variable")
-        if not self.cwd.startswith("/"):
-            raise SpecError(f"cwd: {self.cwd!r} is not absolute")
-        if wrong := [number for number in self.fds if not 0 <= number <= MAX_FD]:
-            raise SpecError(f"fds: {wrong} are not between 0 and {MAX_FD}")
-        if self.uid < 0 or self.gid < 0:
-            raise SpecError(f"uid {self.uid} or gid {self.gid} is negative")
-        if self.hostname is not None and not self.namespaces & Namespace.UTS:
-            raise SpecError("hostname: needs a UTS namespace, or it would rename the host")
+        check_process(self.argv, self.env, self.cwd, self.fds, self.uid, self.gid)
 
-    def plan(self) -> tuple[Operation, ...]:
-        """All that the child does before its exec, in order, and why in that order."""
-        plan: list[Operation] = [NewSession()]
-        if self.cgroup is not None:
-            # First: nothing that follows may be charged to another cgroup.
-            plan += [JoinCgroup(directory) for directory in self.cgroup.join]
-        if self.namespaces & Namespace.CGROUP:
-            # After joining: the cgroup that a process is in *now* becomes its namespace's root
-            # (cgroup_namespaces(7)); clone3 would take the helper's.
-            plan.append(Unshare(Namespace.CGROUP))
-        plan += self.operations
-        if self.hostname is not None:
-            plan.append(SetHostname(self.hostname))
-        plan += [SetLimit(what, *pair) for what, pair in sorted(self.rlimits.items())]
-        if self.capabilities is not None:
-            plan.append(DropBounding(self.capabilities))  # needs CAP_SETPCAP: before the ids
-        plan.append(SetIds(self.uid, self.gid, self.groups))
-        if self.capabilities is not None and self.uid == 0:
-            plan.append(SetCapabilities(self.capabilities))  # another user has none already
-        if self.no_new_privs:
-            plan.append(NoNewPrivileges())
-        plan += [Chdir(self.cwd), Umask(0o022)]  # as the user: its rights decide
-        if self.pdeathsig:
-            plan.append(DieWithParent(self.pdeathsig))  # after the ids: they would clear it
-        return tuple(plan)
-
-    def candidates(self) -> tuple[str, ...]:
-        """The paths that argv[0] may mean, in order (execvp(3))."""
-        program = self.argv[0]
-        if "/" in program:
-            return (program,)
-        path = self.env.get("PATH", DEFAULT_PATH)
-        return tuple(f"{directory or '.'}/{program}" for directory in path.split(":"))
-
-    def encode(self, plan: tuple[Operation, ...]) -> bytes:
-        """The message for the helper (its docstring has the format)."""
-        into = self.cgroup.into if self.cgroup is not None else None
-        return marshal.dumps(
-            (
-                int(self.namespaces & ~Namespace.CGROUP),
-                into or "",
-                tuple(self.fds),
-                [operation.step() for operation in plan],
-                (self.candidates(), self.argv, dict(self.env)),
-            )
+    def plan(self) -> Plan:
+        """All that is done until the exec; `runtime.engine.describe.listing` prints it."""
+        return process_plan(
+            oci_process(
+                self.argv,
+                self.env,
+                self.cwd,
+                (self.uid, self.gid, *self.groups),
+                self.rlimits,
+                self.capabilities or frozenset(),
+                self.no_new_privs,
+            ),
+            before=self.before,
+            root=self.root,
+            cgroup=self.cgroup,
+            fds=tuple(self.fds),
+            restrict=self.capabilities is not None,
+            available=-1 if self.capabilities is None else capabilities.permitted(),
+            die_with_parent=self.pdeathsig,
         )
+
+
+def check_process(
+    argv: tuple[str, ...],
+    env: Mapping[str, str],
+    cwd: str,
+    fds: Mapping[int, int],
+    uid: int,
+    gid: int,
+) -> None:
+    """Raises SpecError, by the names of this package's own settings, for what cannot be."""
+    if not argv or not argv[0]:
+        raise SpecError("argv is empty: give the program to run")
+    for text in (*argv, *env, *env.values(), cwd):
+        if "\0" in text:
+            raise SpecError(f"{text!r} has a zero byte, which no argument of exec can carry")
+    for name in env:
+        if not name or "=" in name:
+            raise SpecError(f"env: {name!r} is no name of a variable")
+    if not cwd.startswith("/"):
+        raise SpecError(f"cwd: {cwd!r} is not absolute")
+    if wrong := [number for number in fds if not 0 <= number <= MAX_FD]:
+        raise SpecError(f"fds: {wrong} are not between 0 and {MAX_FD}")
+    if uid < 0 or gid < 0:
+        raise SpecError(f"uid {uid} or gid {gid} is negative")
+
+
+def oci_process(
+    argv: tuple[str, ...],
+    env: Mapping[str, str],
+    cwd: str,
+    ids: tuple[int, ...],
+    rlimits: Mapping[int, tuple[int, int]],
+    keep: frozenset[str],
+    no_new_privs: bool,
+) -> dict[str, Any]:
+    """The `process` of an OCI configuration. `ids` are uid, gid and supplementary groups."""
+    names = {number: name for name, number in RLIMITS.items()}
+    kept = sorted(keep)
+    return {
+        "args": list(argv),
+        "env": [f"{name}={value}" for name, value in env.items()],
+        "cwd": cwd,
+        "user": {"uid": ids[0], "gid": ids[1], "additionalGids": list(ids[2:])},
+        "rlimits": [
+            {"type": names[what], "soft": soft, "hard": hard}
+            for what, (soft, hard) in sorted(rlimits.items())
+        ],
+        "capabilities": {"bounding": kept, "permitted": kept, "effective": kept},
+        "noNewPrivileges": no_new_privs,
+    }

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import array
+import marshal
 import os
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from runtime.engine.plan import Plan
 from runtime.errors import SpawnerDied, SpawnError
+from runtime.spawn.interpreter import interpreter_fd
 from runtime.spawn.process import Process
 from runtime.spawn.request import Request
 
@@ -61,14 +65,40 @@ class Spawner:
                 "open the Spawner in the main thread: what it starts is killed when the thread "
                 "that opened it ends"
             )
+        program = interpreter_fd()
+        try:
+            ready = self._begin(program)
+            if not ready and program is not None:
+                # A Python that looks for its libraries beside its own file (RPATH of $ORIGIN)
+                # finds none beside a descriptor.
+                self.close()
+                ready = self._begin(None)
+        finally:
+            if program is not None:
+                os.close(program)
+        if not ready:
+            status = None if self._helper is None else self._helper.poll()
+            self.close()
+            raise SpawnError(
+                f"the spawn helper ({sys.executable} {_HELPER}) did not come up within "
+                f"{_START_TIMEOUT:g} s (exit status {status}); its message is on standard error"
+            )
+        return self
+
+    def _begin(self, program: int | None) -> bool:
+        """Start the helper, from this descriptor if there is one; whether it came up."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         me = os.pidfd_open(os.getpid())
+        passed = [theirs.fileno(), me]
+        if program is not None:
+            passed.append(program)
         try:
             self._helper = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_HELPER), str(theirs.fileno()), str(me)],
+                [sys.executable, "-I", "-S", str(_HELPER), *map(str, passed)],
+                executable=None if program is None else f"/proc/self/fd/{program}",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), me),
+                pass_fds=passed,
                 start_new_session=True,  # a terminal's Ctrl-C is the lab's to handle
                 env={},
             )
@@ -81,38 +111,36 @@ class Spawner:
         self._control = ours
         ours.settimeout(_START_TIMEOUT)
         try:
-            answer = ours.recv(16)
+            return ours.recv(16) == b"ready"
         except TimeoutError:
-            answer = b""
-        ours.settimeout(None)
-        if answer != b"ready":
-            status = self._helper.poll()
-            self.close()
-            raise SpawnError(
-                f"the spawn helper ({sys.executable} {_HELPER}) did not come up within "
-                f"{_START_TIMEOUT:g} s (exit status {status}); its message is on standard error"
-            )
-        return self
+            return False
+        finally:
+            ours.settimeout(None)
 
     def spawn(self, request: Request) -> Process:
-        """Ask for a process, and return as soon as the request is on its way.
+        """Ask for a plain process; see `start`."""
+        return self.start(request.plan(), request.fds)
 
-        What goes wrong in the child is raised by the returned process's `started`, `poll` or
-        `wait`. Raises SpawnerDied if the helper has gone."""
+    def start(self, plan: Plan, fds: Mapping[int, int], extra: Sequence[int] = ()) -> Process:
+        """Ask for a plan to be carried out, and return as soon as the request is on its way.
+
+        `fds` has a descriptor of this process for each of the plan's numbers, `extra` has those
+        that the plan counts from the end: -2 is the last. What goes wrong in
+        the child is raised by the returned process's `started`, `poll` or `wait`. Raises
+        SpawnerDied if the helper has gone."""
         control, helper = self._alive()
-        plan = request.plan()
-        message = request.encode(plan)
+        message = marshal.dumps(plan.message())
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        fds = [theirs.fileno(), *request.fds.values()]
+        passed = [theirs.fileno(), *fds.values(), *extra]
         memfd = -1
         try:
             if len(message) > _PACKET:
                 memfd = os.memfd_create("launch")
                 with open(memfd, "wb", closefd=False) as file:
                     file.write(message)
-                fds.insert(0, memfd)
+                passed.insert(0, memfd)
                 message = b"memfd"
-            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", passed))
             control.sendmsg([message], [rights], socket.MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError) as error:
             ours.close()
@@ -127,7 +155,7 @@ class Spawner:
             theirs.close()
             if memfd >= 0:
                 os.close(memfd)
-        return Process(request.argv, plan, ours)
+        return Process(plan, ours)
 
     def close(self) -> None:
         """End the helper. Processes that it started go on. Idempotent."""

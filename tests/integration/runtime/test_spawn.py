@@ -24,7 +24,6 @@ from runtime import (
     SpawnError,
     StepFailed,
 )
-from runtime.operations import Chroot
 
 pytestmark = pytest.mark.root
 
@@ -82,11 +81,23 @@ def test_descriptors_at_high_and_colliding_numbers(spawner: Spawner) -> None:
             assert lines.read() == f"{target}\n"
 
 
+def test_no_descriptor_of_ours_is_inherited_whatever_its_number() -> None:
+    """The helper itself gets three, whose numbers depend on how many are open here."""
+    held = [os.open("/", os.O_RDONLY) for _ in range(50)]
+    try:
+        with Spawner() as spawner:
+            status, out = read_all(spawner, argv=("/bin/ls", "/proc/self/fd"))
+    finally:
+        for fd in held:
+            os.close(fd)
+    assert (status, out.split()) == (0, ["0", "1", "2", "3"])
+
+
 def test_chroot_for_a_plain_process(spawner: Spawner, busybox: Image) -> None:
     status, out = read_all(
         spawner,
         argv=("sh", "-c", "cat /etc/passwd | wc -l"),
-        operations=(Chroot(str(busybox.layers[0])),),
+        root=str(busybox.layers[0]),
     )
     assert (status, out) == (0, "2\n")
 
@@ -133,7 +144,7 @@ def test_errors_come_typed(spawner: Spawner) -> None:
         process.started()
     assert caught.value.path == "/bin/no"
     with (
-        spawner.spawn(Request(argv=("/bin/true",), operations=(Chroot("/no"),))) as process,
+        spawner.spawn(Request(argv=("/bin/true",), root="/no")) as process,
         pytest.raises(StepFailed, match=r"chroot to /no.*ENOENT"),
     ):
         process.wait(30)

@@ -1,0 +1,48 @@
+"""The gate between `create` and `start`: a socket in the container's directory.
+
+The container's process waits at it in accept(2). Whoever connects becomes the one that it reports
+to, as its parent was before: a failure comes as a message, and the end of the connection without
+one is the proof that the program runs. So `start` can say why a program did not.
+"""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
+
+from runtime.engine.report import Report
+from runtime.errors import StateError
+
+TYPE_CHECKING = False  # typing's own constant would bring typing
+if TYPE_CHECKING:
+    from runtime.oci.state import Container
+
+__all__ = ["make_gate", "pass_gate"]
+
+_NAME = "gate"
+
+
+def make_gate(container: Container) -> int:
+    """The listening end, a descriptor for the container's process."""
+    gate = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    gate.bind(_short(container))
+    gate.listen(1)
+    return int(gate.detach())
+
+
+def pass_gate(container: Container) -> None:
+    """Let the process go on, and wait until its program runs. Raises what the process reports."""
+    gate = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    try:
+        gate.connect(_short(container))
+    except ConnectionRefusedError:
+        gate.close()
+        raise StateError(f"cannot start container {container.id!r}: its process has gone") from None
+    os.unlink(f"{container.directory}/{_NAME}")
+    Report(None, gate).until(None)
+
+
+def _short(container: Container) -> str:
+    """A path of the gate that fits into the 107 bytes that the kernel takes (unix(7)), however
+    deep the directory is."""
+    return f"/proc/self/fd/{container.lock_fd}/{_NAME}"
