@@ -127,11 +127,11 @@ def container_plan(
     with `wait_for_start` the child meets its parent at "start" before it executes; `close_from`
     marks that descriptor and all above close-on-exec; `hook_states` is what hooks in the container
     get as standard input: by their kind, the text before and after the process id. After "start"
-    the child waits at `gate`, a listening socket, for another process to let it go; `terminal` is a socket that it
-    sends the master of a new terminal through; with `own_streams` its user becomes the owner of
-    its standard streams; `init` is a program that becomes PID 1 and gets the process's arguments as
-    its own; `shield` is `runtime.security.shield.shield_fd`, for a caller whose own program must
-    not be seen in the container.
+    the child waits at `gate`, a listening socket, for another process to let it go; `terminal` is
+    a socket that it sends the master of a new terminal through; with `own_streams` its user
+    becomes the owner of its standard streams; `init` is a program that becomes PID 1 and gets the
+    process's arguments as its own; `shield` is `runtime.security.shield.shield_fd`, for a caller
+    whose own program must not be seen in the container.
 
     Descriptors are numbers of the process that clones, or those that come with the plan after
     `fds`: -2 is the last, -3 the one before it.
