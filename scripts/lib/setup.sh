@@ -134,10 +134,13 @@ commands_there() {
     done
 }
 
+# What the stamp says of a set-up with the peers ($1 is true) or without.
+stamp_of() { printf '%s peers=%s\n' "$(fingerprint)" "$1"; }
+
 # A host that has the peers has all that is wanted without them.
 ready() {
     [ -f "$STAMP" ] && commands_there >/dev/null && case "$(cat "$STAMP")" in
-    "$(fingerprint) peers=true" | "$(fingerprint) peers=$PEERS") ;;
+    "$(stamp_of true)" | "$(stamp_of "$PEERS")") ;;
     *) return 1 ;;
     esac
 }
@@ -162,7 +165,7 @@ setup() {
         step "install system packages" playbook
         missing=$(commands_there) ||
             fail "the packages of ansible/roles/bench_host are installed, and the command $missing is still not on PATH ($PATH)"
-        printf '%s peers=%s\n' "$(fingerprint)" "$PEERS" >"$STAMP.new"
+        stamp_of "$PEERS" >"$STAMP.new"
         mv "$STAMP.new" "$STAMP"
     fi
     exec 9>&-

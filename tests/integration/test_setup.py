@@ -79,10 +79,15 @@ def test_what_is_there_is_not_done_again(tmp_path: Path) -> None:
     (venv / "bin/python").symlink_to(sys.executable)
     commands = 'COMMANDS="sh cat"'
     assert (
-        shell(f'{commands}; fingerprint >"$STAMP"; ready', copy, LAB_VENV=str(venv)).returncode == 0
+        shell(f'{commands}; stamp_of false >"$STAMP"; ready', copy, LAB_VENV=str(venv)).returncode
+        == 0
     )
     done = shell(f"{commands}; setup", copy, LAB_VENV=str(venv))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # Made without the peers, it does not do for the tests; made with them, it does for all.
+    assert shell(f"{commands}; PEERS=true; ready", copy, LAB_VENV=str(venv)).returncode != 0
+    with_peers = f'{commands}; stamp_of true >"$STAMP"; PEERS=true; ready && PEERS=false && ready'
+    assert shell(with_peers, copy, LAB_VENV=str(venv)).returncode == 0
     # A command gone, or any input changed, and it is not ready.
     assert shell('COMMANDS="sh nosuchcommand"; ready', copy, LAB_VENV=str(venv)).returncode != 0
     (copy / "requirements.lock").write_text("changed\n")

@@ -29,7 +29,8 @@ PREAMBLE = f"""
 import json, os, sys, tempfile
 sys.path.insert(0, {str(TREE)!r})
 from pathlib import Path
-from runtime import *
+from runtime import CgroupLayout, Container, ContainerSpec, Limits, Namespace, Spawner
+from runtime.errors import *
 assert os.geteuid() == {USER}, os.geteuid()
 home = Path(sys.argv[1])
 os.environ["LAB_CACHE_DIR"] = str(home / "cache")
