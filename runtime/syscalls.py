@@ -4,15 +4,15 @@ Each function is one call under its kernel name. On failure it raises OSError wi
 what stands for it) as `filename`. Calls that `os` has (mknod, setgroups, …) are used from there;
 flags are in `runtime.engine.constants`.
 
-Whoever starts a container imports this module and forks, so imports are watched: `ctypes`, `os`.
+Whoever starts a container imports this module and forks, so imports are watched: `_ctypes`, `os`.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 
+from runtime import lightctypes as ctypes
 from runtime.engine.constants import (
     AT_EMPTY_PATH,
     AT_RECURSIVE,
@@ -290,13 +290,13 @@ def fstatfs_type(fd: int) -> int:
 
 def sethostname(name: str) -> None:
     """sethostname(2)."""
-    raw = os.fsencode(name)
+    raw = name.encode(errors="surrogateescape")
     _check(_sethostname(raw, len(raw)), name)
 
 
 def setdomainname(name: str) -> None:
     """setdomainname(2): the NIS domain name."""
-    raw = os.fsencode(name)
+    raw = name.encode(errors="surrogateescape")
     _check(_setdomainname(raw, len(raw)), name)
 
 
@@ -374,6 +374,6 @@ def seccomp_filter(program: bytes, flags: int) -> None:
 def interface_up(socket_fd: int, name: str) -> None:
     """ioctl(2) SIOCSIFFLAGS: set a network interface up (netdevice(7))."""
     flags = _IFF_UP.to_bytes(2, sys.byteorder)
-    ifreq = os.fsencode(name).ljust(16, b"\0") + flags  # struct ifreq, 40 bytes
+    ifreq = name.encode(errors="surrogateescape").ljust(16, b"\0") + flags  # struct ifreq, 40 bytes
     request = ctypes.create_string_buffer(ifreq, 40)
     _check(_ioctl(socket_fd, _SIOCSIFFLAGS, request), name)

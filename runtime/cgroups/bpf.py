@@ -6,10 +6,15 @@ parts of `union bpf_attr` in use (include/uapi/linux/bpf.h).
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
+
+from runtime import lightctypes as ctypes
+
+TYPE_CHECKING = False  # typing's own constant would bring typing
+if TYPE_CHECKING:
+    from ctypes import Array, c_char
 
 __all__ = ["attach_device_filter", "attached_filters"]
 
@@ -34,7 +39,7 @@ _ATTR_SIZE = 144
 """More than the part that we fill in: kernels from 6.17 write to fields beyond what they were
 told of (opencontainers/cgroups devices/ebpf_linux.go), and older ones take zeros after theirs."""
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = ctypes.CDLL(None, use_errno=True)["syscall"]
 _number = _NR_BPF.get(os.uname().machine, -1)
 _loaded: dict[bytes, int] = {}
 
@@ -42,7 +47,7 @@ _loaded: dict[bytes, int] = {}
 def _bpf(command: int, attributes: bytes) -> tuple[int, bytes]:
     """The call's result, and the attributes as the kernel left them."""
     buffer = ctypes.create_string_buffer(attributes, _ATTR_SIZE)
-    result = _libc.syscall(
+    result = _syscall(
         ctypes.c_long(_number), ctypes.c_int(command), buffer, ctypes.c_uint(_ATTR_SIZE)
     )
     if result < 0:
@@ -124,7 +129,7 @@ def _load_with_memlock(program: bytes) -> int:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
 
 
-def _prog_load(program: bytes, log: ctypes.Array[ctypes.c_char] | None) -> int:
+def _prog_load(program: bytes, log: Array[c_char] | None) -> int:
     code = ctypes.create_string_buffer(program, len(program))
     words = ctypes.create_string_buffer(_LICENSE)
     attributes = struct.pack(

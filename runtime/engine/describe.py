@@ -74,7 +74,7 @@ def _kinds(flags: int) -> str:
 
 def _write(path: str, text: str) -> str:
     head, _, name = path.rpartition("/")
-    if name == "cgroup.procs":
+    if name in ("cgroup.procs", "tasks"):
         return f"join cgroup {head}"
     return f"write {text!r} to {path}"
 

@@ -297,6 +297,12 @@ def _streams(
         steps.append(("own_streams", uid, tuple(fds)))
 
 
+_OWN_THREAD = "tasks"
+"""The file by which a process of one thread enters a cgroup of v1. `cgroup.procs` moves a process
+of many, for which the kernel keeps all others from forking and waits out an RCU grace period, ten
+milliseconds long, first (kernel/cgroup/cgroup.c, cgroup_procs_write_start)."""
+
+
 def _belong(
     plan: Plan,
     process: dict[str, Any],
@@ -305,23 +311,24 @@ def _belong(
     by_stage: bool,
 ) -> None:
     """Cgroup and OOM score: first, so that nothing that follows is charged to another cgroup."""
-    joins = [f"{directory}/cgroup.procs" for directory in (cgroup.join if cgroup else ())]
+    joins = cgroup.join if cgroup else ()
+    own = [f"{directory}/{_OWN_THREAD}" for directory in joins]
     into = cgroup.into if cgroup else None
     scores = [] if process.get("oomScoreAdj") is None else [str(process["oomScoreAdj"])]
     if by_stage:
         # What the stage is in, the child is born in; later the stage sees other paths.
-        joins = [f"{into}/cgroup.procs", *joins] if into else joins
-        first: list[Step] = [("write", path, "0") for path in joins]
+        own = [f"{into}/cgroup.procs", *own] if into else own
+        first: list[Step] = [("write", path, "0") for path in own]
         first += [("write", "/proc/self/oom_score_adj", score) for score in scores]
         plan.outside[:0] = first
     elif plan.maps:
         # The child has no right to these files.
         plan.into = into or ""
-        plan.writes += [(path, "{pid}") for path in joins]
+        plan.writes += [(f"{directory}/cgroup.procs", "{pid}") for directory in joins]
         plan.writes += [("/proc/{pid}/oom_score_adj", score) for score in scores]
     else:
         plan.into = into or ""
-        plan.steps += [("write", path, "0") for path in joins]
+        plan.steps += [("write", path, "0") for path in own]
         plan.steps += [("write", "/proc/self/oom_score_adj", score) for score in scores]
     if "cgroup" in spaces and spaces["cgroup"] is None:
         plan.steps.append(("unshare_cgroup",))
@@ -386,10 +393,9 @@ def exec_plan(
     execute = execute_step(process)
     plan = Plan(execute[2])
     if cgroup is not None:
-        plan.outside += [
-            ("write", f"{directory}/cgroup.procs", "0")
-            for directory in (*((cgroup.into,) if cgroup.into else ()), *cgroup.join)
-        ]
+        if cgroup.into:
+            plan.outside.append(("write", f"{cgroup.into}/cgroup.procs", "0"))
+        plan.outside += [("write", f"{directory}/{_OWN_THREAD}", "0") for directory in cgroup.join]
     if process.get("oomScoreAdj") is not None:
         plan.outside.append(("write", "/proc/self/oom_score_adj", str(process["oomScoreAdj"])))
     affinity = process.get("execCPUAffinity") or {}

@@ -14,6 +14,7 @@ from runtime.errors import ContainerError, HookFailed
 from runtime.oci.config.load import load
 from runtime.oci.launch import Console, default_signals, passed_on, seccomp, write_pid_file
 from runtime.oci.lightjson import dumps
+from runtime.oci.paths import absolute
 from runtime.oci.state import Container, started_at
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
@@ -34,11 +35,11 @@ class Creation:
 
     def __init__(self, context: Context, options: Parsed, *, detach: bool) -> None:
         self._context = context
-        self._pid_file = os.path.abspath(options["pid-file"]) if options["pid-file"] else ""
+        self._pid_file = absolute(options["pid-file"]) if options["pid-file"] else ""
         socket_path = options["console-socket"]
         if socket_path:
-            socket_path = os.path.abspath(socket_path)
-        self._bundle = os.path.abspath(options["bundle"] or ".")
+            socket_path = absolute(socket_path)
+        self._bundle = absolute(options["bundle"] or ".")
         self._no_pivot: bool = options["no-pivot"]
         self.config = load(self._bundle)
         process = self.config["process"]
@@ -92,8 +93,8 @@ class Creation:
         self.launch = begin(plan)
 
     def finish(self) -> None:
-        """Until the process is ready for its program, and all is written down that others may
-        want to know. Raises what the process reports."""
+        """Until the process is ready, and has been let go: to its gate, or to its program. All is
+        written down that others may want to know. Raises what the process reports."""
         container, launch = self.container, self.launch
         assert launch is not None
         container.write("config.json", dumps(self.config).encode())  # as it is now, for exec
@@ -105,6 +106,7 @@ class Creation:
         container.save()
         self._run_hooks(launch)
         launch.until("start")
+        launch.go()  # what follows needs no waiting for
         if self._group is not None:
             self._group.settle()
             container.record["cgroup"] = self._group.record()
@@ -112,13 +114,6 @@ class Creation:
         container.save()
         if self._pid_file:
             write_pid_file(self._pid_file, container.pid)
-
-    def release(self, *, until_it_runs: bool) -> None:
-        """Let the process go on: to the gate, where it may be left alone, or to its program."""
-        assert self.launch is not None
-        self.launch.go()
-        if until_it_runs:
-            self.launch.until(None)
 
     def _run_hooks(self, launch: Report) -> None:
         """Those of the runtime's namespaces, while the process waits before its pivot."""
@@ -145,7 +140,7 @@ class Creation:
             "started": 0,
             "creating": True,
             "bundle": self._bundle,
-            "rootfs": os.path.realpath(config["root"]["path"]),
+            "rootfs": config["root"]["path"],
             "created": f"{seconds}.{now % 10**9:09}Z",
             "annotations": config.get("annotations", {}),
             "hooks": {kind: hooks[kind] for kind in ("poststart", "poststop") if hooks.get(kind)},

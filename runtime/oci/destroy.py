@@ -6,17 +6,20 @@ import os
 from _signal import SIGKILL, pidfd_send_signal  # type: ignore[import-not-found]  # no enum
 from select import POLLIN, poll
 
-from runtime.errors import HookFailed, StillAlive
+from runtime.errors import CgroupError, HookFailed, StillAlive
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
     from typing import Any
 
+    from runtime.cgroups import Cgroup
     from runtime.oci.log import Log
     from runtime.oci.state import Container
 
 __all__ = ["destroy", "kill_process"]
 
+_EXITS = 1.0
+"""Seconds for the kernel to have let go of processes that are dead."""
 _PATIENCE = 10.0
 """Seconds that a killed process has to end; one in state D needs its I/O to end first."""
 
@@ -30,13 +33,25 @@ def destroy(container: Container, log: Log, *, force: bool = False) -> None:
         kill_process(container)
     group = group_of(container)
     if group is not None:
-        group.kill(_PATIENCE)  # without a PID namespace of its own it may have left some behind
-        group.remove(_PATIENCE)
+        _remove(group, all_are_dead=not container.record["shared_pids"])
     hooks = container.record["hooks"].get("poststop")
     state = container.state("stopped")
     container.remove()
     if hooks:
         _poststop(hooks, state, log)
+
+
+def _remove(group: Cgroup, *, all_are_dead: bool) -> None:
+    """Remove the cgroup, with whatever is left in it. Who had a PID namespace of his own has left
+    nobody (pid_namespaces(7)); only what came in from outside, by another door, can be there."""
+    if all_are_dead:
+        try:
+            group.remove(_EXITS)
+            return
+        except CgroupError:
+            pass  # it is used: found out below, and said with names
+    group.kill(_PATIENCE)
+    group.remove(_PATIENCE)
 
 
 def _poststop(hooks: list[dict[str, Any]], state: dict[str, Any], log: Log) -> None:

@@ -11,6 +11,7 @@ from _signal import (  # type: ignore[import-not-found]  # the Python half bring
 )
 
 from runtime.errors import ContainerError, UsageError
+from runtime.oci.paths import variable
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
@@ -97,13 +98,13 @@ def passed_on(options: Parsed) -> tuple[int, list[str]]:
     """The first descriptor that is not passed on, and what the environment tells of those that
     are: after the standard three come those of socket activation ($LISTEN_FDS,
     sd_listen_fds(3)), then `--preserve-fds` many."""
-    listen = os.environ.get("LISTEN_FDS", "")
+    listen = variable("LISTEN_FDS")
     activated = int(listen) if listen.isdecimal() else 0
     env = []
     if activated:
         env = [f"LISTEN_FDS={activated}", "LISTEN_PID=1"]
-        if "LISTEN_FDNAMES" in os.environ:
-            env.append(f"LISTEN_FDNAMES={os.environ['LISTEN_FDNAMES']}")
+        if names := variable("LISTEN_FDNAMES"):
+            env.append(f"LISTEN_FDNAMES={names}")
     number = 3 + activated + (options["preserve-fds"] or 0)
     for fd in range(3, number):
         try:

@@ -15,6 +15,7 @@ import sys
 from runtime.errors import ContainerError, UsageError
 from runtime.oci.log import FORMATS, Log
 from runtime.oci.options import FLAG, TEXT, Option, Parsed, describe, parse
+from runtime.oci.paths import absolute
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Context:
 
     def __init__(self, options: Parsed) -> None:
         self.log = Log(
-            os.path.abspath(options["log"]) if options["log"] else "",
+            absolute(options["log"]) if options["log"] else "",
             options["log-format"] or "text",
             options["debug"],
         )
@@ -84,7 +85,7 @@ class Context:
             from runtime.oci.state import default_root
 
             return default_root()
-        return os.path.abspath(self._root)
+        return absolute(self._root)
 
 
 def main() -> NoReturn:

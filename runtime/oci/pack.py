@@ -13,8 +13,11 @@ time as with a .pyc, is imported from its source: the pack can be out of date, a
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import marshal
+import os
+import posix
 import sys
 from pathlib import Path
 from types import CodeType
@@ -28,7 +31,6 @@ _ROOMS = ("cgroups", "engine", "oci", "security")
 _RARE = frozenset(
     f"runtime.{name}"
     for name in [
-        "cgroups.limits",
         "cgroups.sdbus",
         "cgroups.stats",
         "cgroups.systemd",
@@ -49,13 +51,13 @@ _RARE = frozenset(
 )
 """What few command lines need, and all would have to read."""
 
-_LIBRARIES = ("__future__", "ctypes", "ctypes._endian", "struct", "types")
+_LIBRARIES = ("__future__", "struct")
 """What these bring from the standard library, besides what is built in or frozen."""
 
 _FINDER = '''
 from _frozen_importlib import ModuleSpec
 from marshal import loads
-from posix import stat
+from posix import pread, stat
 import sys
 
 class Pack:
@@ -83,7 +85,7 @@ class Pack:
     @staticmethod
     def exec_module(module):
         offset, length, *_ = index[module.__name__]
-        exec(loads(data[offset : offset + length]), module.__dict__)
+        exec(loads(pread(fd, length, offset)), module.__dict__)
 
 sys.meta_path.insert(0, Pack)
 '''
@@ -91,14 +93,19 @@ sys.meta_path.insert(0, Pack)
 LAUNCHER = f"""
 from _frozen_importlib_external import MAGIC_NUMBER
 from marshal import loads
-from posix import O_CLOEXEC, O_RDONLY, close, fstat, open, read
+from posix import O_CLOEXEC, O_RDONLY, close, dup2, fstat, open, read
 try:
-    fd = open(PACK, O_RDONLY | O_CLOEXEC)
-    data = read(fd, fstat(fd).st_size)
-    close(fd)
-    if data[:4] == MAGIC_NUMBER:
-        code, index = loads(data[4:{_HEAD}])
-        exec(code, {{"data": memoryview(data), "index": index}})
+    fd, low = 64, open(PACK, O_RDONLY | O_CLOEXEC)
+    try:
+        while fstat(fd):  # a number that is free, and none of those that a caller passes on
+            fd += 1
+    except OSError:
+        dup2(low, fd, inheritable=False)
+    close(low)
+    head = read(fd, {_HEAD})
+    if head[:4] == MAGIC_NUMBER:
+        code, index = loads(head[4:])
+        exec(code, {{"fd": fd, "index": index}})
 except FileNotFoundError:
     pass
 """
@@ -153,9 +160,28 @@ def _modules() -> list[tuple[str, Path]]:
 
 def _code(source: Path) -> CodeType:
     """Its code as `python -OO` has it: a docstring is only read where it is written."""
-    text = source.read_bytes()
-    code: CodeType = compile(text, str(source), "exec", dont_inherit=True, optimize=2)
+    tree = ast.parse(source.read_bytes(), str(source))
+    if source.is_relative_to(Path(__file__).parents[1]):
+        tree = ast.fix_missing_locations(_WithoutOs().visit(tree))
+    code: CodeType = compile(tree, str(source), "exec", dont_inherit=True, optimize=2)
     return code
+
+
+class _WithoutOs(ast.NodeTransformer):
+    """Takes from `posix` what `os` only passes on, the very same object, and imports `os`, which
+    is a millisecond's worth of conveniences, where and when something else of it is used."""
+
+    def visit_Import(self, node: ast.Import) -> ast.AST:
+        if [name.name for name in node.names] == ["os"]:
+            node.names = [ast.alias("posix")]
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.value, ast.Name) and node.value.id == "os":
+            same = getattr(posix, node.attr, None) is getattr(os, node.attr)
+            node.value = ast.parse("posix" if same else "__import__('os')", mode="eval").body
+        return node
 
 
 if __name__ == "__main__":

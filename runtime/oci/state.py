@@ -17,6 +17,7 @@ import os
 
 from runtime.errors import ContainerError, NoSuchContainer, StateError, UsageError
 from runtime.oci.lightjson import JsonError, dumps, loads
+from runtime.oci.paths import exists, variable
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def default_root() -> str:
     """Where state is kept unless `--root` says otherwise: on a tmpfs, since no container
     survives a boot. An ordinary user, and root in a user namespace of one, has it in
     $XDG_RUNTIME_DIR."""
-    own = os.environ.get("XDG_RUNTIME_DIR", "")
+    own = variable("XDG_RUNTIME_DIR")
     if own and (os.geteuid() != 0 or _in_user_namespace()):
         return f"{own}/lab-oci"
     return "/run/lab-oci"
@@ -198,7 +199,7 @@ class Container:
             return "creating"
         if not self.alive():
             return "stopped"
-        if os.path.lexists(f"{self.directory}/gate"):
+        if exists(f"{self.directory}/gate"):
             return "created"
         return "paused" if self._frozen() else "running"
 

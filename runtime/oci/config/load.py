@@ -7,6 +7,7 @@ import os
 from runtime.errors import ConfigError
 from runtime.oci.config.check import Invalid
 from runtime.oci.lightjson import JsonError, loads
+from runtime.oci.paths import real_directory
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
@@ -21,14 +22,16 @@ _MOST = 64 << 20
 
 
 def load(bundle: str) -> dict[str, Any]:
-    """The bundle's config.
+    """The bundle's config, with the real path of its root.
 
     Raises ConfigError for a file that cannot be read, is no JSON, or is no valid config."""
     config = parse(_read(f"{bundle}/config.json"))
     root = config["root"]["path"]
-    path = os.path.normpath(os.path.join(bundle, root))
-    if not os.path.isdir(path):
-        raise ConfigError("$.root.path", f"no directory {path}")
+    path = root if root.startswith("/") else f"{bundle}/{root}"
+    try:
+        config["root"]["path"] = real_directory(path)
+    except OSError as error:
+        raise ConfigError("$.root.path", f"no directory {path}: {error.strerror}") from None
     return config
 
 

@@ -93,6 +93,8 @@ def _is_ours(path: str | None, kind: str) -> bool:
     if path is None:
         return False
     try:
-        return os.path.samefile(path, f"/proc/self/ns/{kind.replace('network', 'net')}")
+        ours = os.stat(f"/proc/self/ns/{kind.replace('network', 'net')}")
+        theirs = os.stat(path)
     except OSError:
         return False
+    return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)

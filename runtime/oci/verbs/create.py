@@ -28,5 +28,4 @@ def main(context: Context, options: Parsed) -> int:
     with Creation(context, options, detach=True) as creation:
         creation.begin(gate=True)
         creation.finish()
-        creation.release(until_it_runs=False)
     return 0

@@ -34,9 +34,10 @@ def main(context: Context, options: Parsed) -> int:
         from runtime.oci.foreground import Signals, wait
         from runtime.oci.verbs.start import poststart
 
-        creation.finish()
         signals = None if detach else Signals()
-        creation.release(until_it_runs=True)
+        creation.finish()
+        assert creation.launch is not None
+        creation.launch.until(None)
         container = creation.container
         poststart(container)
         if signals is None:

@@ -19,7 +19,7 @@ from lab.interrupt import Interrupts
 from lab.record import Record, TrialId
 from lab.trial import run_trial
 from tests.integration.lab import test_backends as same
-from tests.integration.lab.conftest import PATIENCE_S
+from tests.integration.lab.bench_process import PATIENCE_S
 from tests.integration.lab.test_backends import Launch, launch  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.root

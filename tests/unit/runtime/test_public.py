@@ -12,8 +12,8 @@ from runtime import errors
 
 ROOT = Path(runtime.__file__).parent
 
-CTYPES = ("bpf.py", "libseccomp.py", "sdbus.py", "syscalls.py")
-"""The system calls that `os` lacks, bpf(2), libseccomp and libsystemd."""
+CTYPES = ("bpf.py", "libseccomp.py", "lightctypes.py", "sdbus.py")
+"""bpf(2), libseccomp, system calls that `os` lacks, and libsystemd."""
 # Parts of the runtime that stand on a library; all others on the standard one alone.
 USERS = {
     "dnslib": ("network",),

@@ -200,7 +200,10 @@ def test_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config.json: \$.root.path: no directory"):
         load(str(tmp_path))
     (tmp_path / "rootfs").mkdir()
-    assert load(str(tmp_path)) == example()
+    assert load(str(tmp_path)) == {
+        **example(),
+        "root": {"path": f"{tmp_path}/rootfs", "readonly": True},
+    }
 
 
 def test_parts(tmp_path: Path) -> None:
