@@ -14,10 +14,14 @@ __all__ = ["app"]
 
 app = typer.Typer(
     help="Run the same work in a container and in a virtual machine, and measure what each costs.",
-    epilog="Begin with: lab doctor   then: lab bench   Tab completes after: "
-    "lab --install-completion",
+    epilog="\b\nExamples:\n"
+    "  lab doctor                 what this host can do\n"
+    "  lab bench                  a few minutes; tables, records, notebooks and a report\n"
+    "  lab bench boot --trials 30 --backends container,vm --seed 7\n"
+    "  lab --install-completion   so that Tab completes",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its imports would take longer than all the rest of `lab --help`
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -43,6 +47,7 @@ RunArgument = Annotated[
     str,
     typer.Argument(
         help="Run id, a unique beginning of one, a run folder, or latest.",
+        metavar="RUN",
         autocompletion=_completed("runs"),
     ),
 ]
@@ -59,13 +64,17 @@ def _root(
         raise typer.Exit
 
 
-@app.command(epilog="Example: lab bench boot --trials 30 --backends container,vm --seed 7")
+@app.command(
+    short_help="Measure, and print the comparison.",
+    epilog="Example: lab bench boot --trials 30 --backends container,vm --seed 7",
+)
 def bench(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="A suite (quick, figures), an experiment (boot, density, disk) or a "
-            "TOML file. Default: quick.",
+            help="A suite (quick, figures, start, scale), an experiment (boot, density, disk, "
+            "start, run, scale) or a TOML file. Default: quick.",
+            metavar="WHAT",
             autocompletion=_completed("whats"),
         ),
     ] = None,
@@ -131,7 +140,10 @@ def bench(
     )
 
 
-@app.command(epilog="Example: lab doctor --json | jq .can_bench")
+@app.command(
+    short_help="Try what this host can do.",
+    epilog="Example: lab doctor --json | jq .can_bench",
+)
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     fresh: Annotated[
@@ -144,7 +156,10 @@ def doctor(
     run_doctor(as_json=as_json, fresh=fresh)
 
 
-@app.command(epilog="Example: lab runs --results /srv/results")
+@app.command(
+    short_help="List what was measured.",
+    epilog="Example: lab runs --results /srv/results",
+)
 def runs(results: ResultsOption = None) -> None:
     """List the runs in the results folder, newest first."""
     from lab.cli.runs import list_runs
@@ -152,7 +167,10 @@ def runs(results: ResultsOption = None) -> None:
     list_runs(results)
 
 
-@app.command(epilog="Example: lab show latest --json | jq '.experiments[0].tables[0].rows'")
+@app.command(
+    short_help="Print the tables of a run.",
+    epilog="Example: lab show latest --json | jq '.experiments[0].tables[0].rows'",
+)
 def show(
     run: RunArgument = "latest",
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -164,7 +182,10 @@ def show(
     show_run(run, results, as_json=as_json)
 
 
-@app.command(epilog="Example: lab report latest --output report.html")
+@app.command(
+    short_help="Write a run's notebooks and its HTML page.",
+    epilog="Example: lab report latest --output report.html",
+)
 def report(
     run: RunArgument = "latest",
     output: Annotated[
@@ -178,7 +199,10 @@ def report(
     write_report(run, output, results)
 
 
-@app.command(epilog="Example: lab gc --dry-run")
+@app.command(
+    short_help="Remove what killed runs left.",
+    epilog="Example: lab gc --dry-run",
+)
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:

@@ -90,4 +90,6 @@ def write_report(name: str, output: Path | None, root: Path | None) -> None:
     """Execute the notebooks, write the page, say where it is."""
     from lab.report import report
 
-    print(report(name, root or results_dir(), output))
+    with Console(stderr=True).status("executing the notebooks"):
+        page = report(name, root or results_dir(), output)
+    print(page)

@@ -53,8 +53,8 @@ class Lab:
         """Beside whoever else measures here: times are not what is looked at."""
         return self("bench", *words, "--alongside", "--no-report", **env)
 
-    def start(self, *words: str) -> Bench:
-        return Bench(self, *words)
+    def start(self, *words: str, alongside: bool = True) -> Bench:
+        return Bench(self, *words, *(["--alongside"] if alongside else []))
 
     def experiment(self, name: str, text: str) -> str:
         """Write an experiment file, and return its name."""
@@ -81,7 +81,7 @@ class Bench:
         self.lab = lab
         self._output = (lab.folder / "output").open("w+b")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "lab", "bench", *words, "--alongside", "--no-report"],
+            [sys.executable, "-m", "lab", "bench", *words, "--no-report"],
             cwd=lab.folder,
             env=lab.env,
             stdin=subprocess.DEVNULL,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
 from collections import Counter
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from lab.turns import turn
 from tests.integration.lab.bench_process import Lab, nothing_left
 from tests.integration.lab.conftest import REAL
 
@@ -213,3 +216,39 @@ def test_records_appear_while_the_run_goes_on(lab: Lab) -> None:
                 break
         assert not (found[0].parent / "records.parquet").exists()
     assert nothing_left(lab, found[0].parent.name)
+
+
+def test_a_full_disk_is_told_and_what_was_measured_is_kept(lab: Lab) -> None:
+    """A real one: a tmpfs that holds a few records."""
+    lab.results.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "lab-test", lab.results], check=True)
+    try:
+        done = lab.bench("boot", "--backends", "native", "--trials", "300")
+        assert done.returncode == 1
+        assert "No space left on device" in done.stderr
+        run = lab.run_folder("boot").name
+        assert f"lab bench --resume {run}" in done.stderr
+        assert "Traceback" not in done.stderr
+        kept = lab.records("boot")
+        assert 0 < len(kept) < 300
+        assert nothing_left(lab, run)
+        subprocess.run(["mount", "-o", "remount,size=16m", lab.results], check=True)
+        again = lab.bench("--resume", run)
+        assert again.returncode == 0, again.stderr
+        assert lab.records("boot")[: len(kept)] == kept
+        assert len(lab.records("boot")) == 301
+    finally:
+        subprocess.run(["umount", lab.results], check=True)
+
+
+def test_the_second_of_two_waits_and_gives_up_on_ctrl_c(lab: Lab) -> None:
+    with (
+        turn("the-test", lambda _: None),
+        lab.start("boot", "--backends", "native", alongside=False) as bench,
+    ):
+        bench.await_output("waiting for run the-test")
+        assert "--alongside measures all the same" in " ".join(bench.output.split())
+        assert bench.signal(signal.SIGINT) == 130
+        assert "nothing had been measured" in bench.output
+    assert not lab.results.exists()
+    assert list((lab.cache / "runs").iterdir()) == []

@@ -19,6 +19,8 @@ from lab.backends.fake import FakeBackend, FakeInstance
 from lab.cli import main
 from lab.cli.app import app
 from lab.errors import BackendError, StoreError
+from lab.experiment import builtin_suites
+from lab.experiments import known_experiments
 from lab.record import Record
 from lab.store import RunWriter
 
@@ -110,6 +112,11 @@ def test_every_command_has_an_example(lab: Lab, command: str) -> None:
     assert f"Example: lab {command}" in done.stdout
 
 
+def test_help_names_every_suite_and_experiment(lab: Lab) -> None:
+    text = lab("bench", "--help").stdout
+    assert [name for name in (*builtin_suites(), *known_experiments()) if name not in text] == []
+
+
 def test_version(lab: Lab) -> None:
     from lab import __version__
 
@@ -119,7 +126,7 @@ def test_version(lab: Lab) -> None:
 
 @pytest.mark.parametrize("words", [("--help",), ("bench", "--help"), ("--version",)])
 def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
-    heavy = ["pandas", "numpy", "scipy", "pyarrow", "matplotlib", "tomli_w", "runtime", "vm"]
+    heavy = ["pandas", "numpy", "scipy", "pyarrow", "matplotlib", "rich", "runtime", "vm"]
     code = (
         "import sys, atexit\n"
         f"atexit.register(lambda: print('HEAVY', *(n for n in {heavy!r} if n in sys.modules)))\n"
@@ -210,7 +217,7 @@ def test_a_mistake_is_told_with_status_2_and_nothing_is_made(
     assert done.stdout == ""
     for word in told:
         assert word in done.stderr, done.stderr
-    if not done.stderr.startswith("Usage"):  # the parser's own have a box around them
+    if not done.stderr.startswith("Usage"):  # as the parser's own do
         assert done.stderr.startswith("lab: ")
         assert done.stderr.count("\n") == 1
     assert sorted(lab.folder.iterdir()) == before
