@@ -18,7 +18,7 @@ from lab.backends import find_backend
 from lab.backends.base import Backend, Prepared
 from lab.backends.context import Context, Shared
 from lab.checks import LeftOut
-from lab.errors import BackendError, ExperimentError, StoreError
+from lab.errors import BackendError, ExperimentError
 from lab.experiment import ExperimentSpec, Suite
 from lab.experiments import Experiment, find_experiment
 from lab.gc import collect_run
@@ -216,7 +216,7 @@ class _Turn:
     def run(self) -> None:
         """All trials that are not done yet, in the plan's order."""
         with contextlib.ExitStack() as stack:
-            stack.callback(self._close)
+            stack.enter_context(self.writer)
             done = frozenset(self.writer.done())
             left = [trial for trial in self.planned.plan.trials if trial.index not in done]
             self.progress.experiment(self.planned, done)
@@ -225,11 +225,10 @@ class _Turn:
             for trial in left:
                 self.progress.trial(trial)
                 record = self._trial(trial, sides[trial.backend])
-                with self.interrupts.held(), self._storing():
+                with self.interrupts.held():
                     self.writer.append(record)
                 self.progress.record(record)
-            with self._storing():
-                self.writer.finish()
+            self.writer.finish()
 
     def _trial(self, trial: TrialId, side: _Side | _Absent) -> Record:
         if isinstance(side, _Absent):
@@ -256,30 +255,17 @@ class _Turn:
         except (BackendError, OSError) as error:
             cause, log_tail = in_words(error)
             return _Absent("failed", f"{name} could not be prepared: {cause}", log_tail)
-        self._check_image(prepared)
+        self._check_image(name, prepared)
         return _Side(backend, prepared)
 
-    def _check_image(self, prepared: Prepared) -> None:
+    def _check_image(self, name: str, prepared: Prepared) -> None:
         """A run that is gone on with has one image to its end, even if its name has moved."""
         for record in self.writer.run.records():
-            if record.workload and record.workload.image_digest != prepared.image_digest:
+            if record.trial.backend != name or record.workload is None:
+                continue
+            if record.workload.image_digest != prepared.image_digest:
                 raise ExperimentError(
                     f"--resume: image {prepared.workload.image} was "
                     f"{record.workload.image_digest} when run {record.run} began and is "
                     f"{prepared.image_digest} now: begin a new run"
                 )
-
-    @contextlib.contextmanager
-    def _storing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StoreError(
-                f"{self.writer.run.path}: a record cannot be written: {error.strerror}; what was "
-                "measured before is kept. Mend that, then go on with: "
-                f"lab bench --resume {self.shared.run}"
-            ) from error
-
-    def _close(self) -> None:
-        with self._storing():
-            self.writer.__exit__()

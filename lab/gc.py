@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab.backends.context import cgroup_of
+from lab.backends.context import cgroup_folders, cgroup_of, remove_cgroup_folders
 from lab.errors import LabError
 from lab.ownership import OWNER, RUN_ID, abandoned, claimed, held, locked, runs_dir
 
@@ -76,7 +76,9 @@ def _cgroup_runs(cache: Path) -> Iterator[str]:
     if not roots:
         return
     with locked(roots[0]):  # whoever makes a cgroup holds it until the new one is locked
-        names = {path.name for root in roots for path in root.glob(f"{prefix}*")}
+        # In all hierarchies: Docker and others that the lab starts use more than it does.
+        every = cgroup_folders("")
+        names = {path.name for root in every for path in root.glob(f"{prefix}*")}
     for name in names:
         run = name.removeprefix(prefix)
         if not RUN_ID.fullmatch(run):
@@ -111,6 +113,10 @@ def _remove_cgroups(run: str, dry_run: bool) -> Iterator[str]:
             if not dry_run:
                 one.remove()
             yield from folders
+        more = cgroup_folders(group.path)  # in hierarchies that only others use
+        if not dry_run:
+            remove_cgroup_folders(group.path)
+        yield from (f"cgroup {folder}" for folder in more if str(folder) not in group.directories)
 
 
 def _name(pid: int) -> str:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from lab.caveats import caveats
 from lab.record import Record
-from lab.series import MEASURES, backends_of, phase_marks, points, slope_of, used, values
+from lab.rows import durations, rows_of, who
+from lab.series import MEASURES, backends_of, points, slope_of, used, values
+from lab.starts import run_tables, scale_tables, start_tables
 from lab.statistics import Slope, median_interval, ratio_of_medians, slope
 from lab.table import Cell, Estimate, Quantity, Steps, Table, Who, format_interval
 
@@ -58,6 +60,9 @@ def summarize(records: Sequence[Record], *, planned: int | None = None) -> list[
         "boot": _boot,
         "density": _density,
         "disk": _disk,
+        "start": start_tables,
+        "run": run_tables,
+        "scale": scale_tables,
     }
     if not records:
         tables = [Table("no records yet")]
@@ -73,35 +78,16 @@ def _without_interval(tables: Sequence[Table]) -> list[str]:
     """Why an estimate stands alone, and whose."""
     whose: dict[str, dict[str, None]] = {}
     for table in tables:
-        for who, *cells in table.cells:
+        for first, *cells in table.cells:
             for cell in cells:
                 if isinstance(cell, Estimate) and not cell.interval.has_bounds:
-                    name = who.backend if isinstance(who, Who) else str(who)
+                    name = first.backend if isinstance(first, Who) else str(first)
                     whose.setdefault(cell.interval.method, {})[name] = None
     return [f"{', '.join(names)}: no interval: {why}" for why, names in whose.items()]
 
 
-def _who(backend: str, records: Sequence[Record]) -> Who:
-    """With the machine and the accelerator; all of them, should they differ."""
-    on = []
-    for key in ("machine", "accelerator"):
-        found = dict.fromkeys(str(r.factors[key]) for r in records if key in r.factors)
-        if found:
-            on.append(" and ".join(found))
-    return Who(backend, tuple(on))
-
-
-def _rows(records: Sequence[Record], metric: str) -> list[tuple[str, list[Record]]]:
-    """Each backend with those of its records that have the metric, if any."""
-    rows = [
-        (name, [r for r in used(records, name) if metric in r.metrics])
-        for name in backends_of(records)
-    ]
-    return [(name, mine) for name, mine in rows if mine]
-
-
 def _boot(records: Sequence[Record]) -> list[Table]:
-    rows = _rows(records, "boot_s")
+    rows = rows_of(records, "boot_s")
     times = {name: values(mine, "boot_s") for name, mine in rows}
     bases = _bases(times)
     table = Table(
@@ -121,8 +107,8 @@ def _boot(records: Sequence[Record]) -> list[Table]:
             else None
             for base_of in bases.values()
         ]
-        table.cells.append((_who(name, mine), len(mine), time, *ratios))
-        steps.cells.append((name, Steps(_durations(mine))))
+        table.cells.append((who(name, mine), len(mine), time, *ratios))
+        steps.cells.append((name, Steps(durations(mine))))
     if "reference" in bases:
         table.notes.append("reference: the same start made by hand, floor-…")
     return [table, steps]
@@ -140,13 +126,6 @@ def _bases(names: Collection[str]) -> dict[str, dict[str, str]]:
         for column, pairs in every.items()
     }
     return {column: pairs for column, pairs in there.items() if pairs}
-
-
-def _durations(records: Sequence[Record]) -> dict[str, float]:
-    durations, before = {}, 0.0
-    for name, at in phase_marks(records):
-        durations[name], before = at - before, at
-    return durations
 
 
 def _slope_cell(records: Sequence[Record], metric: str) -> Estimate | None:
@@ -174,10 +153,10 @@ def _density(records: Sequence[Record]) -> list[Table]:
         "density: host memory of one more idle instance (slope over N, 95 % interval)",
         {"backend": "backend", "trials": "n", **MEASURES},
     )
-    rows = _rows(records, "pss_bytes")
+    rows = rows_of(records, "pss_bytes")
     for name, mine in rows:
         cells = [_slope_cell(mine, metric) for metric in MEASURES]
-        table.cells.append((_who(name, mine), len(mine), *cells))
+        table.cells.append((who(name, mine), len(mine), *cells))
     table.notes.extend([*_levels(rows, "pss_bytes"), "host: how far MemAvailable fell"])
     table.notes.extend(_below_noise(rows))
     table.notes.extend(_why_different(rows))
@@ -257,12 +236,12 @@ def _disk(records: Sequence[Record]) -> list[Table]:
             "amplification": "×",
         },
     )
-    rows = _rows(records, "before_bytes")
+    rows = rows_of(records, "before_bytes")
     for name, mine in rows:
         image = values(mine, "image_bytes")
         table.cells.append(
             (
-                _who(name, mine),
+                who(name, mine),
                 len(mine),
                 Quantity(max(image), "B") if image else None,
                 _slope_cell(mine, "before_bytes"),
@@ -309,7 +288,7 @@ def _any(records: Sequence[Record]) -> list[Table]:
             cells.setdefault(key, []).append(record)
         for key, mine in cells.items():
             numbers: list[Cell] = [_median_cell(mine, metric) for metric in metrics]
-            table.cells.append((_who(backend, mine), *key, len(mine), *numbers))
+            table.cells.append((who(backend, mine), *key, len(mine), *numbers))
     return [table]
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Running", "Trial", "in_words", "not_run", "run_trial"]
 
+_SLICE_S = 0.25
+"""How soon an interrupt is noticed while only the end of a workload is waited for."""
+
 TAIL = 4096
 """Bytes of a failed workload's output that its record keeps."""
 
@@ -92,13 +95,15 @@ class Trial:
     def launch_many(self, n: int, *, at_once: int) -> list[Running]:
         """Start `n`, at most `at_once` of them on their way to ready at a time; wait for all."""
         running: list[Running] = []
+        waiting: list[Running] = []
         while len(running) < n:
-            waiting = [r for r in running if r.arrival(READY) is None]
             if len(waiting) >= at_once:
                 self._await(waiting, READY, at_least=1)
+                waiting = [r for r in waiting if r.arrival(READY) is None]
                 continue
             running.append(self.launch())
-        self.await_ready(running)
+            waiting.append(running[-1])
+        self.await_ready(waiting)
         return running
 
     def await_ready(self, running: Sequence[Running]) -> None:
@@ -109,6 +114,23 @@ class Trial:
         """Wait until each has sent `byte`, at most the experiment's timeout. Raises `NotReady`."""
         waiting = [r for r in running if r.arrival(byte) is None]
         self._await(waiting, byte, at_least=len(waiting))
+
+    def await_end(self, running: Running) -> None:
+        """Wait until the workload has ended by itself, at most the experiment's timeout. Raises
+        `BackendError` if that was not with status 0."""
+        deadline = time.monotonic() + self.spec.timeout
+        # In slices, for a signal only leaves a mark; the end itself is waited for and not polled.
+        while (end := running.instance.wait(_SLICE_S)) is None:
+            self._interrupts.check()
+            if time.monotonic() >= deadline:
+                raise self._failure(running, f"did not end within {self.spec.timeout:g} s")
+        if end.status:
+            raise self._failure(running, f"ended with status {end.status}")
+
+    def stop_all(self, running: Sequence[Running]) -> None:
+        """End them and remove all they had."""
+        for r in running:
+            r.instance.stop()
 
     def check_alive(self, running: Sequence[Running]) -> None:
         """Raises `BackendError` if a workload has ended that should still run."""

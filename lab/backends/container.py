@@ -74,6 +74,7 @@ class ContainerBackend:
                 "kind": "container",
                 "kernel": platform.release(),
                 "disk": "overlayfs",
+                "root": "own overlay, after t0",
                 "network": "own namespace",
             },
             shared_paths=tuple(image.layers),

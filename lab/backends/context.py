@@ -7,9 +7,10 @@ Everything that can outlive a crash is under `state` or in a cgroup under ``lab-
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,44 @@ if TYPE_CHECKING:
     from runtime.images import ImageStore
     from runtime.spawn import Spawner
 
-__all__ = ["Context", "Shared", "cgroup_of", "run_cgroup"]
+__all__ = [
+    "Context",
+    "Shared",
+    "cgroup_folders",
+    "cgroup_of",
+    "remove_cgroup_folders",
+    "run_cgroup",
+]
 
 
 def cgroup_of(run: str) -> str:
     """Path of a run's cgroup, below the root of each hierarchy."""
     return f"lab-{run}"
+
+
+def cgroup_folders(path: str) -> list[Path]:
+    """The directories of a cgroup that are there, in all hierarchies: other programs that the lab
+    starts (Docker, runc) use more of them than the lab does."""
+    return [folder for point in _hierarchies() if (folder := point / path).is_dir()]
+
+
+def remove_cgroup_folders(path: str) -> None:
+    """All of them, with what is below. Raises OSError for one that is in use."""
+    for top in cgroup_folders(path):
+        for folder, _, _ in os.walk(top, topdown=False):
+            with contextlib.suppress(FileNotFoundError):
+                Path(folder).rmdir()
+
+
+@lru_cache(maxsize=1)
+def _hierarchies() -> tuple[Path, ...]:
+    """Mount points, v1's named hierarchies included (proc_pid_mountinfo(5))."""
+    points = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        if right.startswith("cgroup"):
+            points.append(left.split(" ")[4])
+    return tuple(map(Path, dict.fromkeys(points)))
 
 
 @contextlib.contextmanager
@@ -46,7 +79,9 @@ def run_cgroup(
         with locked(first.parent):
             made = Cgroup.create(layout, path, cpus=cpus, memory=memory, pids=pids)
             stack.enter_context(locked(first))
-            stack.callback(made.remove)  # before its lock goes
+            # Before its lock goes; first what others have made of it.
+            stack.callback(remove_cgroup_folders, made.path)
+            stack.callback(made.remove)
         yield made
 
 
@@ -84,9 +119,9 @@ class Shared:
     @cached_property
     def images(self) -> ImageStore:
         """The content-addressed image store in the cache."""
-        from runtime.images import ImageStore
+        from lab.backends.images import image_store
 
-        return ImageStore(self.cache / "images")
+        return image_store(self.cache / "images")
 
     @cached_property
     def cgroup(self) -> Cgroup:

@@ -7,17 +7,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lab.backends.base import Capabilities, Exit
 from lab.backends.channel import Pipes
 from lab.errors import BackendError, StillAlive
 
 if TYPE_CHECKING:
-    from runtime.cgroups import Cgroup
     from runtime.spawn import Process
 
-__all__ = ["ProcessInstance", "root_needed", "translated"]
+__all__ = ["ProcessGroup", "ProcessInstance", "root_needed", "translated"]
 
 
 def root_needed() -> Capabilities:
@@ -42,10 +41,26 @@ def translated() -> Iterator[None]:
         raise BackendError(str(error)) from error
 
 
+class ProcessGroup(Protocol):
+    """A cgroup, whoever makes it."""
+
+    def processes(self) -> tuple[int, ...]:
+        """All in it and below it."""
+
+    def memory_current(self) -> int | None:
+        """Bytes that it is charged; None if nobody counts."""
+
+    def kill(self, timeout: float) -> None:
+        """SIGKILL to all, until there is none."""
+
+    def remove(self) -> None:
+        """All of it. Idempotent."""
+
+
 class ProcessInstance:
     """An instance whose workload is a child of the lab, in a cgroup, with pipes."""
 
-    def __init__(self, name: str, process: Process, cgroup: Cgroup, pipes: Pipes) -> None:
+    def __init__(self, name: str, process: Process, cgroup: ProcessGroup, pipes: Pipes) -> None:
         self.name = name
         self.argv: Sequence[str] = process.argv
         self._process = process

@@ -12,7 +12,7 @@ import contextlib
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from lab.backends.process import translated
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from runtime.engine.steps import Step
     from runtime.spawn import Process
 
-__all__ = ["Stage", "furnish"]
+__all__ = ["Holder", "Stage", "furnish"]
 
 
 def furnish(root: Path) -> tuple[Step, ...]:
@@ -58,31 +58,32 @@ def furnish(root: Path) -> tuple[Step, ...]:
     )
 
 
-class Stage:
-    """A tree furnished once, for all processes that share it. Made in `prepare`, as a context."""
+class Holder:
+    """A mount namespace of the lab's own, kept by a process that sleeps in it: what is mounted
+    there by `steps` shows nowhere else, and goes when the process does. A context."""
 
-    def __init__(self, shared: Shared, tree: Path, name: str) -> None:
+    def __init__(self, shared: Shared, name: str, steps: tuple[Step, ...]) -> None:
         self._shared = shared
-        self._tree = tree
         self._name = name
+        self._steps = steps
         self._cgroup: Cgroup | None = None
-        self._holder: Process | None = None
+        self._process: Process | None = None
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Self:
         from runtime.spawn import Request
 
         with translated():
             self._cgroup = self._shared.cgroup.child(self._name)
             try:
-                self._holder = self._shared.spawner.spawn(
+                self._process = self._shared.spawner.spawn(
                     Request(
                         argv=("sleep", "infinity"),
                         env={"PATH": os.environ.get("PATH", os.defpath)},
                         cgroup=self._cgroup,
-                        before=furnish(self._tree),
+                        before=self._steps,
                     )
                 )
-                self._holder.started()
+                self._process.started()
             except BaseException:
                 self.__exit__(None, None, None)
                 raise
@@ -97,13 +98,26 @@ class Stage:
         with translated(), contextlib.ExitStack() as stack:
             if self._cgroup is not None:
                 stack.callback(self._cgroup.remove)
-            if self._holder is not None:
-                stack.callback(self._holder.close)
+            if self._process is not None:
+                stack.callback(self._process.close)
+
+    @property
+    def process(self) -> Process:
+        """Who holds it."""
+        assert self._process is not None, "used outside its context"
+        return self._process
+
+
+class Stage(Holder):
+    """A tree furnished once, for all processes that share it. Made in `prepare`, as a context."""
+
+    def __init__(self, shared: Shared, tree: Path, name: str) -> None:
+        super().__init__(shared, name, furnish(tree))
+        self._tree = tree
 
     @property
     def root(self) -> str:
         """The furnished tree, as a path to chroot to. The link /proc/PID/root leads into the
         holder's mount namespace, and what is reached through it has that one's mounts
         (proc_pid_root(5)): the process itself needs no namespace."""
-        assert self._holder is not None, "used outside its context"
-        return f"/proc/{self._holder.pid}/root{self._tree}"
+        return f"/proc/{self.process.pid}/root{self._tree}"

@@ -36,7 +36,7 @@ class Boot:
     """See the module's text."""
 
     kind = "boot"
-    needs: frozenset[str] = frozenset()
+    needs = frozenset({"event_channel"})
 
     def cells(self, spec: ExperimentSpec, backend: str) -> Sequence[Factors]:
         """One cell: nothing is varied but the backend."""

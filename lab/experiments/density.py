@@ -42,7 +42,7 @@ class Density:
     """See the module's text."""
 
     kind = "density"
-    needs: frozenset[str] = frozenset()
+    needs = frozenset({"event_channel"})
 
     def cells(self, spec: ExperimentSpec, backend: str) -> Sequence[Factors]:
         """One cell for each number of instances."""

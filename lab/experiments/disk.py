@@ -46,7 +46,7 @@ class Disk:
     """See the module's text."""
 
     kind = "disk"
-    needs = frozenset({"private_root"})
+    needs = frozenset({"event_channel", "private_root"})
 
     def cells(self, spec: ExperimentSpec, backend: str) -> Sequence[Factors]:
         """One cell for each number of instances."""

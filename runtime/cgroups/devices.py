@@ -123,20 +123,21 @@ def restrict(group: Cgroup, rules: Iterable[Mapping[str, Any]]) -> bool:
     and adds to those of others (all of them must agree); else by the v1 controller. A rootless
     container needs neither: it cannot make device nodes, and opens those of the host with its
     user's rights (runc's canSkipEBPFError has the same reasoning)."""
-    parsed = parse(rules)
+    given = tuple(rules)
     failure: OSError | None = None
     if group.into is not None:
-        from runtime.cgroups import bpf, devicefilter
+        from runtime.cgroups import bpf
 
+        program = _program(given)
         try:
-            bpf.attach_device_filter(group.into, devicefilter.assemble(parsed))
+            bpf.attach_device_filter(group.into, program)
         except OSError as error:
             failure = error
         else:
             return True
     directory = next((path for path in group.directories if _has_v1(path)), None)
     if directory is not None:
-        _write_v1(group.path, directory, parsed)
+        _write_v1(group.path, directory, parse(given))
         return True
     if failure is not None and failure.errno in (errno.EPERM, errno.EACCES) and not _is_real_root():
         return False
@@ -145,6 +146,23 @@ def restrict(group: Cgroup, rules: Iterable[Mapping[str, Any]]) -> bool:
         f"cgroup {group.path}: cannot restrict devices: {reason}, and it has no directory in a v1 "
         "devices hierarchy; needs Linux 4.15 with CONFIG_CGROUP_BPF, and CAP_BPF or CAP_SYS_ADMIN"
     ) from failure
+
+
+_programs: dict[str, bytes] = {}
+
+
+def _program(rules: Sequence[Mapping[str, Any]]) -> bytes:
+    """The next container mostly has the rules of the last: to check and assemble them costs more
+    than to attach the program."""
+    key = repr(rules)  # whatever is in it: it has not been checked yet
+    found = _programs.get(key)
+    if found is None:
+        from runtime.cgroups.devicefilter import assemble
+
+        found = assemble(parse(rules))
+        if len(_programs) < 8:
+            _programs[key] = found
+    return found
 
 
 def v1_plan(rules: Sequence[DeviceRule]) -> tuple[list[str], list[str]]:

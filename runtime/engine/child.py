@@ -6,6 +6,7 @@ The child talks to whoever wants the container (the process that called `Spawner
     b"P" + pid                              from the one who cloned, after the clone
     b"M" + {phase: nanoseconds}             just before the exec
     b"H" + name                             a meeting point is reached: the child waits for b"+"
+    b"X" + error number, four bytes         from the shield: the exec failed
     b"E" + (where, number, errno, path[, step])  what failed: where is "outside", "clone", "maps"
                                             or "inside", number that of the step
 
@@ -117,8 +118,8 @@ def do(steps: Sequence[Step], where: str, report: int) -> bool:
 def _brief(step: Step) -> Step | None:
     """The step, for a listener that has no plan to look it up in (`wait_at`), and without what
     could be too much for a packet."""
-    if step[0] in ("execute", "execute_at"):
-        return (step[0], (), step[2][:2], {})
+    if step[0].startswith("execute"):
+        return ("execute", (), step[-2][:1], {})
     return step if len(dumps(step)) < _MAX_STEP else None
 
 
@@ -160,9 +161,9 @@ def meet(name: str) -> None:
         os._exit(128 + SIGKILL)
 
 
-def find_program(candidates: Sequence[str], program: str) -> None:
+def find_program(candidates: Sequence[str], program: str) -> str:
     """See that there is a program to execute, while it can still be said to the one who makes the
-    container. The errors are those of `execute`."""
+    container; its path. The errors are those of `execute`."""
     failure: OSError | None = None
     for path in candidates:
         try:
@@ -171,10 +172,9 @@ def find_program(candidates: Sequence[str], program: str) -> None:
             failure = failure or error
             continue
         if stat.S_ISREG(mode) and os.access(path, os.X_OK):
-            return
+            return path
         failure = PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-    if failure:
-        raise failure
+    raise failure or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
 
 
 def wait_at(gate: int) -> None:
@@ -222,6 +222,17 @@ def _clear_of(fd: int, targets: Sequence[int]) -> int:
     return fd
 
 
+def execute_shielded(
+    number: int, candidates: Sequence[str], argv: tuple[str, ...], env: dict[str, str]
+) -> None:
+    """Execute the program through another, which `passed` has open: `runtime.security.shield`."""
+    path = find_program(candidates, argv[0])
+    _here.marks["exec"] = time.monotonic_ns()
+    tell(_here.report, b"M", _here.marks)
+    os.set_inheritable(_here.report, True)
+    os.execve(passed(number), (str(_here.report), path, *argv), env)
+
+
 def execute_at(number: int, argv: tuple[str, ...], env: dict[str, str]) -> None:
     """Execute the program that a descriptor is open on (execveat(2)); see `passed`."""
     _here.marks["exec"] = time.monotonic_ns()
@@ -252,6 +263,7 @@ STEPS.update(
         "die_with_parent": die_with_parent,
         "execute": execute,
         "execute_at": execute_at,
+        "execute_shielded": execute_shielded,
         "find_program": find_program,
         "mark": mark,
         "meet": meet,

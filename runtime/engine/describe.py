@@ -26,6 +26,7 @@ from runtime.engine.constants import (
     MS_SLAVE,
     MS_UNBINDABLE,
     PR_CAP_AMBIENT,
+    PR_SET_DUMPABLE,
     PR_SET_KEEPCAPS,
     PR_SET_NO_NEW_PRIVS,
 )
@@ -116,6 +117,7 @@ def _device(path: str, mode: int, major: int, minor: int, *_: int) -> str:
 def _prctl(option: int, *arguments: int) -> str:
     return {
         PR_SET_NO_NEW_PRIVS: "forbid new privileges",
+        PR_SET_DUMPABLE: "hide from other processes",
         PR_SET_KEEPCAPS: "keep capabilities through the change of user",
         PR_CAP_AMBIENT: "clear the ambient capabilities",
     }.get(option, f"prctl {option} {arguments}")
@@ -140,6 +142,7 @@ _WORDS: dict[str, Callable[..., str]] = {
     "enter_root": lambda: "enter the new root for a while",
     "execute": lambda candidates, argv, env: f"execute {argv[0]}",
     "execute_at": lambda number, argv, env: f"execute the init for {argv[1]}",
+    "execute_shielded": lambda number, candidates, argv, env: f"execute {argv[0]}",
     "hold_userns": lambda name, uids, gids: f"make a user namespace for {name} mounts",
     "hold_userns_at": lambda name, path: f"open the user namespace {path}",
     "idmap": lambda name, *_: f"map the owners of mount {name}",
@@ -234,6 +237,8 @@ def advice(step: Step) -> str:
     name, *arguments = step
     if name == "fail":
         return advice(arguments[1])
+    if name.startswith("execute"):
+        name = "execute"
     if name == "mount_overlay" or (name == "mount" and arguments[2] == "overlay"):
         name = "overlay"
     return _ADVICE.get(name, "")
@@ -277,5 +282,6 @@ def explain(
         step = told or ("mark", f"step {number}")
     if not errno:
         return SpawnError(f"could not {describe(step)}: {path}")
-    kind = ExecFailed if step[0] in ("execute", "find_program") else StepFailed
+    is_exec = step[0].startswith("execute") or step[0] == "find_program"
+    kind = ExecFailed if is_exec else StepFailed
     return kind(describe(step), errno, path, advice(step))

@@ -7,7 +7,12 @@
 
 from __future__ import annotations
 
-from runtime.engine.constants import CLONE_NEWNET, CLONE_NEWUSER, CLOSE_RANGE_CLOEXEC
+from runtime.engine.constants import (
+    CLONE_NEWNET,
+    CLONE_NEWUSER,
+    CLOSE_RANGE_CLOEXEC,
+    PR_SET_DUMPABLE,
+)
 from runtime.engine.hooks import Hooks
 from runtime.engine.namespaces import (
     MAPS,
@@ -110,6 +115,7 @@ def container_plan(
     terminal: int = -1,
     own_streams: bool = False,
     init: int = -1,
+    shield: int = -1,
 ) -> Plan:
     """A new container.
 
@@ -124,8 +130,11 @@ def container_plan(
     the child waits at `gate`, a listening socket, for another process to let it go; `terminal` is
     a socket that it sends the master of a new terminal through; with `own_streams` its user
     becomes the owner of its standard streams; `init` is a program that becomes PID 1 and gets the
-    process's arguments as its own. Descriptors are numbers of the process that clones, or those
-    that come with the plan after `fds`: -2 is the last, -3 the one before it.
+    process's arguments as its own; `shield` is `runtime.security.shield.shield_fd`, for a caller
+    whose own program must not be seen in the container.
+
+    Descriptors are numbers of the process that clones, or those that come with the plan after
+    `fds`: -2 is the last, -3 the one before it.
 
     Raises SpecError with the place in the configuration."""
     process = config.get("process") or {}
@@ -163,6 +172,8 @@ def container_plan(
         plan.outside += outside
         steps += [*root, *_confined(config, spaces, make_cwd)]
     steps.append(("mark", "mounts"))
+    if spaces.get("pid", "host") is not None:
+        steps.append(("prctl", PR_SET_DUMPABLE, 0))  # as in an exec: others can see this process
     last = _identity(
         plan,
         process,
@@ -184,9 +195,19 @@ def container_plan(
     waits += hooks.steps("startContainer")
     if init != -1:
         execute = ("execute_at", init, ("init", *execute[2]), execute[3])
+    elif shield != -1:
+        execute = _shielded(execute, shield, process)
     _finish(steps, process, fds, waits, last, die_with_parent)
     steps.append(execute)
     return plan
+
+
+def _shielded(execute: Step, shield: int, process: dict[str, Any]) -> Step:
+    """Through the shield, unless SELinux is to label the program: the label is for the very next
+    exec, and such a policy keeps containers from writing to the host's programs anyway."""
+    if process.get("selinuxLabel"):
+        return execute
+    return ("execute_shielded", shield, *execute[1:])
 
 
 def _checked(config: dict[str, Any], linux: dict[str, Any]) -> dict[str, str | None]:
@@ -364,6 +385,7 @@ def exec_plan(
     close_from: int = 0,
     terminal: int = -1,
     own_streams: bool = False,
+    shield: int = -1,
 ) -> Plan:
     """A further process in the running container whose PID 1 is `pid` here and whose
     configuration is `config`. `process` has the shape of its `process`."""
@@ -385,6 +407,9 @@ def exec_plan(
     plan.outside.append(("join_process", pid, sum(NAMESPACES[kind] for kind in spaces)))
     steps = plan.steps
     steps += _first(close_from)
+    # Processes of the container see this one before it has executed its program: they shall not
+    # reach the runtime's own through /proc/PID/exe (CVE-2019-5736).
+    steps.append(("prctl", PR_SET_DUMPABLE, 0))
     if "user" in spaces:
         steps.append(("setids", 0, 0, None))
     last = _identity(
@@ -401,7 +426,7 @@ def exec_plan(
         numbers = cpus(affinity["final"], "process.execCPUAffinity.final")
         steps.append(("sched_setaffinity", 0, numbers))
     _finish(steps, process, fds, [], last, die_with_parent)
-    steps.append(execute)
+    steps.append(_shielded(execute, shield, process) if shield != -1 else execute)
     return plan
 
 

@@ -61,6 +61,12 @@ class Report:
             from runtime.engine.describe import explain
 
             self.failure = explain(self.plan, *loads(body))
+        elif kind == b"X":
+            from runtime.engine.describe import explain
+
+            number = int.from_bytes(body, "little")
+            step = self.plan.steps[-1] if self.plan else ("execute", (), ("the program",), {})
+            self.failure = explain(None, "inside", 0, number, None, step)
         else:
             self.close()
         return True

@@ -121,7 +121,7 @@ static void make_dev(void)
 	TRY(mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
 		  "newinstance,ptmxmode=0666,mode=0620,gid=5"), "/dev/pts");
 	mount_point("/dev/shm", 01777);
-	TRY(mount("tmpfs", "/dev/shm", "tmpfs", STRICT, "mode=1777,size=65536k"), "/dev/shm");
+	TRY(mount("shm", "/dev/shm", "tmpfs", STRICT, "mode=1777,size=65536k"), "/dev/shm");
 	mount_point("/dev/mqueue", 0755);
 	if (mount("mqueue", "/dev/mqueue", "mqueue", STRICT, NULL) < 0 && errno != ENODEV)
 		die("/dev/mqueue");

@@ -1,10 +1,10 @@
 """The helper process: small, single-threaded, and the only one that clones for the API.
 
-Run by path (`python -I -S helper.py CONTROL_FD PARENT_PIDFD`), so that it imports this file and
-the engine, and nothing else: the less memory it has, the faster it forks. One packet on the control
-socket is one launch: `Plan.message()`, marshalled, with the launch's report socket and then the
-descriptors for the plan's numbers attached (a message too big for a packet is ``b"memfd"``, and
-the first descriptor holds it).
+Run by path (`python -I -S helper.py CONTROL_FD PARENT_PIDFD [PROGRAM_FD]`), so that it imports
+this file and the engine, and nothing else: the less memory it has, the faster it forks. One packet
+on the control socket is one launch: `Plan.message()`, marshalled, with the launch's report socket
+and then the descriptors for the plan's numbers attached (a message too big for a packet is
+``b"memfd"``, and the first descriptor holds it).
 
 The children are made with CLONE_PARENT, so they are the *lab process's* own children: it waits for
 them itself, and this helper never has anything to reap.
@@ -35,8 +35,10 @@ _MAX_FDS = 64
 _MAX_MESSAGE = 1 << 18
 
 
-def main(control_fd: int, parent_pidfd: int) -> None:
+def main(control_fd: int, parent_pidfd: int, program_fd: int = -1) -> None:
     """Serve launches until the control socket ends."""
+    if program_fd >= 0:
+        os.close(program_fd)  # what this was executed from
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(__file__))))  # noqa: PTH120
     from runtime import syscalls
     from runtime.engine import child, launch
@@ -48,8 +50,12 @@ def main(control_fd: int, parent_pidfd: int) -> None:
     # Python ignores these two, and ignored signals stay ignored across an exec (signal(7)).
     signal(SIGPIPE, SIG_DFL)
     signal(SIGXFSZ, SIG_DFL)
-    control_fd = fcntl(control_fd, F_DUPFD_CLOEXEC, _RESERVED)
-    parent_pidfd = fcntl(parent_pidfd, F_DUPFD_CLOEXEC, _RESERVED)
+    # The numbers that were passed can be any, and what was passed is not close-on-exec.
+    inherited, passed = control_fd, parent_pidfd
+    control_fd = fcntl(inherited, F_DUPFD_CLOEXEC, _RESERVED)
+    parent_pidfd = fcntl(passed, F_DUPFD_CLOEXEC, _RESERVED)
+    os.close(inherited)
+    os.close(passed)
     # A traceback of this helper goes where the lab's do; its children get /dev/null unless told.
     sys.stderr = open(fcntl(2, F_DUPFD_CLOEXEC, _RESERVED), "w", buffering=1)  # noqa: SIM115
     os.dup2(0, 2)
@@ -81,4 +87,4 @@ def main(control_fd: int, parent_pidfd: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*map(int, sys.argv[1:]))

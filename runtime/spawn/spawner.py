@@ -15,6 +15,7 @@ from types import TracebackType
 
 from runtime.engine.plan import Plan
 from runtime.errors import SpawnerDied, SpawnError
+from runtime.spawn.interpreter import interpreter_fd
 from runtime.spawn.process import Process
 from runtime.spawn.request import Request
 
@@ -64,14 +65,40 @@ class Spawner:
                 "open the Spawner in the main thread: what it starts is killed when the thread "
                 "that opened it ends"
             )
+        program = interpreter_fd()
+        try:
+            ready = self._begin(program)
+            if not ready and program is not None:
+                # A Python that looks for its libraries beside its own file (RPATH of $ORIGIN)
+                # finds none beside a descriptor.
+                self.close()
+                ready = self._begin(None)
+        finally:
+            if program is not None:
+                os.close(program)
+        if not ready:
+            status = None if self._helper is None else self._helper.poll()
+            self.close()
+            raise SpawnError(
+                f"the spawn helper ({sys.executable} {_HELPER}) did not come up within "
+                f"{_START_TIMEOUT:g} s (exit status {status}); its message is on standard error"
+            )
+        return self
+
+    def _begin(self, program: int | None) -> bool:
+        """Start the helper, from this descriptor if there is one; whether it came up."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         me = os.pidfd_open(os.getpid())
+        passed = [theirs.fileno(), me]
+        if program is not None:
+            passed.append(program)
         try:
             self._helper = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_HELPER), str(theirs.fileno()), str(me)],
+                [sys.executable, "-I", "-S", str(_HELPER), *map(str, passed)],
+                executable=None if program is None else f"/proc/self/fd/{program}",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), me),
+                pass_fds=passed,
                 start_new_session=True,  # a terminal's Ctrl-C is the lab's to handle
                 env={},
             )
@@ -84,18 +111,11 @@ class Spawner:
         self._control = ours
         ours.settimeout(_START_TIMEOUT)
         try:
-            answer = ours.recv(16)
+            return ours.recv(16) == b"ready"
         except TimeoutError:
-            answer = b""
-        ours.settimeout(None)
-        if answer != b"ready":
-            status = self._helper.poll()
-            self.close()
-            raise SpawnError(
-                f"the spawn helper ({sys.executable} {_HELPER}) did not come up within "
-                f"{_START_TIMEOUT:g} s (exit status {status}); its message is on standard error"
-            )
-        return self
+            return False
+        finally:
+            ours.settimeout(None)
 
     def spawn(self, request: Request) -> Process:
         """Ask for a plain process; see `start`."""

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lab.backends.context import cgroup_of
+from runtime.cgroups import Cgroup, CgroupLayout
+
 ROOT = Path(__file__).parents[3]
 
 PATIENCE_S = 120.0
@@ -138,7 +141,7 @@ class Bench:
 
 def cgroups(run: str) -> list[Path]:
     """All cgroups of a run, in every hierarchy, that of the run itself included."""
-    tops = [path for path in Path("/sys/fs/cgroup").glob(f"**/lab-{run}") if path.is_dir()]
+    tops = Cgroup.adopt(CgroupLayout.detect(), cgroup_of(run)).directories
     return [Path(folder) for top in tops for folder, _, _ in os.walk(top)]
 
 

@@ -1,14 +1,16 @@
-"""Processes in cgroups, for the tests of cgroups: none of them needs an image or a spawner, so
-that they run on any host with Python, a small guest included."""
+"""cgroups and processes in them, for the tests of cgroups: none of them needs an image, a spawner
+or a further package, so that they run on any host with Python, a small guest included."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +27,22 @@ for directory in sys.argv[1].split(":"):
     with open(directory + "/cgroup.procs", "w") as file:
         file.write("0")
 """
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def layout() -> CgroupLayout:
+    return CgroupLayout.detect()
+
+
+@pytest.fixture
+def group(layout: CgroupLayout) -> Iterator[Cgroup]:
+    group = Cgroup.create(layout, f"isolation-lab-test-{os.getpid()}-{next(_numbers)}")
+    yield group
+    group.remove()
+    assert not [path for path in group.directories if Path(path).exists()]
 
 
 def start(group: Cgroup, code: str, **options: object) -> subprocess.Popen[str]:

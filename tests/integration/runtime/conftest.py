@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
-from runtime import Cgroup, CgroupLayout, Container, ContainerSpec, Image, ImageStore, Spawner
+from runtime import Cgroup, Container, ContainerSpec, Image, ImageStore, Spawner
+from tests.integration.runtime.cgroup_helpers import group, layout
+
+__all__ = ["group", "layout"]  # fixtures
 
 _numbers = itertools.count()
 
@@ -27,11 +30,6 @@ def _root() -> None:
 def spawner() -> Iterator[Spawner]:
     with Spawner() as spawner:
         yield spawner
-
-
-@pytest.fixture
-def layout() -> CgroupLayout:
-    return CgroupLayout.detect()
 
 
 @pytest.fixture(scope="session")
@@ -51,14 +49,6 @@ def folder() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="isolation-lab-test-", dir="/var/tmp"))
     yield path
     shutil.rmtree(path)
-
-
-@pytest.fixture
-def group(layout: CgroupLayout) -> Iterator[Cgroup]:
-    group = Cgroup.create(layout, f"isolation-lab-test-{os.getpid()}-{next(_numbers)}")
-    yield group
-    group.remove()
-    assert not [path for path in group.directories if Path(path).exists()]
 
 
 class Result:

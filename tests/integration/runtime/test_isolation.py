@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from runtime import Cgroup, Container, ContainerSpec, Namespace, Spawner, StepFailed
+from runtime import Cgroup, Container, ContainerSpec, Image, Namespace, Spawner, StepFailed
 from runtime.capabilities import DEFAULT
 from runtime.engine.plan import container_plan
 from tests.integration.runtime.conftest import Run
@@ -317,3 +319,74 @@ def test_streams_belong_to_the_user_that_opens_them_anew(run: Run) -> None:
     result = run("id -u > /dev/stderr; echo out > /dev/stdout", uid=77)
     assert result.status == 0, result.out
     assert "out" in result.out
+
+
+def test_the_helpers_program_cannot_be_written_to_through_proc(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CVE-2019-5736, as it is done: hold what /proc/PID/exe shows, and write once it has ended."""
+    python = Path(sys.executable).resolve()
+    (folder / "bin").mkdir()
+    copy = folder / "bin/python"  # that no other process executes: else it is busy
+    copy.write_bytes(python.read_bytes())
+    copy.chmod(0o755)
+    (folder / "pyvenv.cfg").write_text(f"home = {python.parent}\n")
+    monkeypatch.setattr(sys, "executable", str(copy))
+    with Spawner() as spawner:
+        held = os.open(f"/proc/{spawner.pid}/exe", os.O_RDONLY)
+        assert os.fstat(held).st_ino == copy.stat().st_ino
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
+            os.open(f"/proc/self/fd/{held}", os.O_WRONLY)
+    finally:
+        os.close(held)
+    os.close(os.open(copy, os.O_WRONLY))  # it is the way to it that is closed
+
+
+def test_a_program_that_is_a_link_to_itself_finds_no_python_of_the_hosts(
+    make_spec: MakeSpec, folder: Path, busybox: Image
+) -> None:
+    """The command line's way: through the shield."""
+    rootfs = folder / "rootfs"
+    subprocess.run(["cp", "-a", busybox.layers[0], rootfs], check=True)
+    (rootfs / "evil").write_text("#!/proc/self/exe\n")
+    (rootfs / "evil").chmod(0o755)
+    program = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parents[3])!r})
+from runtime.engine.plan import container_plan
+from runtime.engine.report import begin
+from runtime.security.shield import shield_fd
+from runtime.errors import ExecFailed
+def run(*args, **options):
+    config = {{
+        "process": {{"args": args, "env": ["PATH=/bin"]}},
+        "mounts": [{{"destination": "/proc", "type": "proc", "source": "proc"}}],
+        "linux": {{"namespaces": [{{"type": kind}} for kind in ("mount", "pid")]}},
+    }}
+    launch = begin(container_plan(config, {str(rootfs)!r}, close_from=3, **options))
+    try:
+        launch.until(None)
+    except ExecFailed as error:
+        return str(error)
+    if args == ("/evil",):  # for ever itself
+        seen = {{os.readlink(f"/proc/{{launch.pid}}/exe") for _ in range(1000)}}
+        os.kill(launch.pid, 9)
+        os.waitpid(launch.pid, 0)
+        return seen
+    return os.waitstatus_to_exitcode(os.waitpid(launch.pid, 0)[1])
+fd = shield_fd()
+assert fd >= 0
+assert run("sh", "-c", "exit 4", shield=fd) == 4
+print(run("/no", shield=fd))
+print(run("/bin", shield=fd))
+print(run("/evil", shield=fd))
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    missing, directory, evil = done.stdout.splitlines()
+    assert "could not execute /no: No such file or directory" in missing
+    assert "could not execute /bin: Permission denied" in directory
+    assert evil == "{'/memfd:shield (deleted)'}"

@@ -81,6 +81,18 @@ def test_descriptors_at_high_and_colliding_numbers(spawner: Spawner) -> None:
             assert lines.read() == f"{target}\n"
 
 
+def test_no_descriptor_of_ours_is_inherited_whatever_its_number() -> None:
+    """The helper itself gets three, whose numbers depend on how many are open here."""
+    held = [os.open("/", os.O_RDONLY) for _ in range(50)]
+    try:
+        with Spawner() as spawner:
+            status, out = read_all(spawner, argv=("/bin/ls", "/proc/self/fd"))
+    finally:
+        for fd in held:
+            os.close(fd)
+    assert (status, out.split()) == (0, ["0", "1", "2", "3"])
+
+
 def test_chroot_for_a_plain_process(spawner: Spawner, busybox: Image) -> None:
     status, out = read_all(
         spawner,

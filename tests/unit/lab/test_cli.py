@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import typer
 
 from lab.backends.base import Prepared
 from lab.backends.fake import FakeBackend, FakeInstance
 from lab.cli import main
-from lab.errors import BackendError
+from lab.cli.app import app
+from lab.errors import BackendError, StoreError
 from lab.record import Record
 from lab.store import RunWriter
 
@@ -401,25 +403,24 @@ def test_one_failed_trial_does_not_fail_the_run(lab: Lab, monkeypatch: pytest.Mo
     assert "1 failed" not in done.stdout
 
 
-def test_a_full_disk_ends_the_run_and_keeps_what_was_measured(
+def test_a_record_that_cannot_be_written_ends_the_run_and_keeps_the_others(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append = RunWriter.append
 
     def full(self: RunWriter, record: Record) -> None:
         if record.trial.index == 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise StoreError("No space left on device; go on with: …")
         append(self, record)
 
     monkeypatch.setattr(RunWriter, "append", full)
     done = lab("bench", "boot", "--backends", "fake", "--trials", "6", "--no-report")
     assert done.returncode == 1
-    run = lab.run_folder().name
-    for words in ("No space left on device", "is kept", f"lab bench --resume {run}"):
-        assert words in done.stderr
+    assert done.stderr == "lab: No space left on device; go on with: …\n"
     assert len(lab.records()) == 3
     assert list(lab.cache.glob("runs/*")) == []
     monkeypatch.undo()
+    run = lab.run_folder().name
     assert lab("bench", "--resume", run, "--no-report").returncode == 0
     assert len(lab.records()) == 7
 
@@ -476,3 +477,37 @@ def test_tab_completes_runs(lab: Lab) -> None:
     assert lab(*words).returncode == 0
     run = lab.run_folder().name
     assert completed(lab, f"lab bench --resume {run[:8]}") == [run]
+
+
+# --- the reference ------------------------------------------------------------------------------
+
+
+def documented() -> dict[str, set[str]]:
+    """Command → options, as docs/reference/cli.md has them in its tables."""
+    found: dict[str, set[str]] = {}
+    section = ""
+    for line in (ROOT / "docs/reference/cli.md").read_text().splitlines():
+        if line.startswith("## "):
+            section = line.removeprefix("## ").strip("`").removeprefix("lab ")
+        elif line.startswith("| `-"):
+            cell = line.split("|")[1]
+            found.setdefault(section, set()).update(re.findall(r"`(-[^ `]+)", cell))
+        elif line.startswith("| `lab "):
+            found.setdefault(line.split("`")[1].split()[1], set())
+    return found
+
+
+def test_the_reference_has_every_command_and_option() -> None:
+    command = typer.main.get_command(app)
+    assert isinstance(command, typer.core.TyperGroup)
+    there = {
+        name: {
+            spelling
+            for option in one.params
+            if option.param_type_name == "option"
+            for spelling in (*option.opts, *option.secondary_opts)
+        }
+        - {"--help", "-h"}
+        for name, one in command.commands.items()
+    }
+    assert documented() == there
