@@ -8,6 +8,7 @@ one is the proof that the program runs. So `start` can say why a program did not
 from __future__ import annotations
 
 import os
+import sys
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from runtime.errors import StateError
@@ -43,20 +44,23 @@ def pass_gate(container: Container) -> None:
             ) from None
         os.unlink(f"{container.directory}/{_NAME}")
         while message := gate.recv(1 << 16):
-            if message[:1] == b"E":
-                _explain(message[1:])
+            if message[:1] in (b"E", b"X"):
+                _explain(message, container.record["program"])
     finally:
         gate.close()
 
 
-def _explain(report: bytes) -> NoReturn:
+def _explain(message: bytes, program: str) -> NoReturn:
     """Raise the failure. `runtime.engine.report` has the same, for who has also made the process;
     it would load what it takes to make one."""
     from marshal import loads
 
     from runtime.engine.describe import explain
 
-    raise explain(None, *loads(report))
+    if message[:1] == b"E":
+        raise explain(None, *loads(message[1:]))
+    number = int.from_bytes(message[1:], sys.byteorder)  # from the shield: the exec itself
+    raise explain(None, "inside", 0, number, None, ("execute", (), (program,), {}))
 
 
 def _short(container: Container) -> str:

@@ -257,3 +257,16 @@ def test_ps(oci: Runtime, bundle: Bundle) -> None:
     oci("kill", "one", "9")
     oci.becomes("one", "stopped")
     assert "container not running" in oci.fails("ps", "one")
+
+
+def test_the_hosts_python_is_out_of_reach(oci: Runtime, bundle: Bundle, tmp_path: Path) -> None:
+    """CVE-2019-5736: a program that is #!/proc/self/exe executes what executed it, for ever, and
+    that is nothing of the host's."""
+    evil = tmp_path / "evil"
+    evil.write_text("#!/proc/self/exe\n")
+    evil.chmod(0o755)
+    mount = {"destination": "/evil", "source": str(evil), "options": ["bind"]}
+    bundle.config["mounts"].append(mount)
+    oci.start("one", bundle.runs("/evil"))
+    pid = oci.state("one")["pid"]
+    assert {os.readlink(f"/proc/{pid}/exe") for _ in range(1000)} == {"/memfd:shield (deleted)"}
