@@ -15,12 +15,14 @@ from runtime.engine.constants import (
     MOUNT_ATTR_NODIRATIME,
     MOUNT_ATTR_NOSYMFOLLOW,
     MOUNT_ATTR_STRICTATIME,
+    MS_BIND,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
     MS_PRIVATE,
     MS_RDONLY,
     MS_REC,
+    MS_REMOUNT,
     MS_SHARED,
     MS_SLAVE,
     MS_STRICTATIME,
@@ -120,7 +122,7 @@ PROPAGATION = {
 """mount_namespaces(7), "Shared subtrees"."""
 
 MOUNT_OPTIONS = frozenset(
-    (*_FLAGS, *_RECURSIVE, *PROPAGATION, "bind", "rbind", "idmap", "ridmap", "tmpcopyup")
+    (*_FLAGS, *_RECURSIVE, *PROPAGATION, "bind", "rbind", "idmap", "remount", "ridmap", "tmpcopyup")
 )
 """All options that are not a file system's own."""
 
@@ -160,6 +162,7 @@ class Options:
         "propagation",
         "recursive_clear",
         "recursive_set",
+        "remount",
         "set",
         "tree",
     )
@@ -177,6 +180,7 @@ class Options:
         self.data: list[str] = []
         """What is for the file system itself."""
         self.copy_up = False
+        self.remount = False
         self.idmap = ""
 
 
@@ -198,6 +202,8 @@ def parse_options(words: Sequence[str]) -> Options:
             options.recursive_clear = options.recursive_clear & ~on | off
         elif word == "tmpcopyup":
             options.copy_up = True
+        elif word == "remount":
+            options.remount = True
         elif word in ("idmap", "ridmap"):
             options.idmap = word
         else:
@@ -240,6 +246,10 @@ def mount_steps(
         target = _target(mount.get("destination", ""), about)
         kind: str = mount.get("type") or "none"
         options = parse_options(mount.get("options") or ())
+        if options.remount:
+            flags = MS_REMOUNT | options.flags | (MS_BIND if options.bind else 0)
+            after.append(("mount", None, target, None, flags, ",".join(options.data) or None))
+            continue
         if options.bind or kind == "bind":
             name = f"{number} {target}"
             before += _taken(name, mount, options, about)

@@ -16,6 +16,7 @@ from runtime.oci.launch import Console, default_signals, passed_on, seccomp, wri
 from runtime.oci.lightjson import dumps
 from runtime.oci.paths import absolute
 from runtime.oci.state import Container, started_at
+from runtime.security.shield import shield_fd
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Creation:
             gate=gate_fd,
             terminal=self.console.fd,
             own_streams=True,
+            shield=shield_fd(),
         )
         for warning in plan.warnings:
             self._context.log.warning(warning)
@@ -141,6 +143,7 @@ class Creation:
             "creating": True,
             "bundle": self._bundle,
             "rootfs": config["root"]["path"],
+            "program": config["process"]["args"][0],
             "created": f"{seconds}.{now % 10**9:09}Z",
             "annotations": config.get("annotations", {}),
             "hooks": {kind: hooks[kind] for kind in ("poststart", "poststop") if hooks.get(kind)},

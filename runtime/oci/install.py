@@ -26,7 +26,9 @@ __all__ = ["install", "main", "script"]
 
 _TEXT = """{first}
 # Made by runtime/oci/install.py: what each line is for is told there and in pack.py beside it.
+import gc
 import sys
+gc.disable()
 sys.path[:0] = {folders!r}
 PACK = {pack!r}
 {launcher}

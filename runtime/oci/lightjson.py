@@ -9,7 +9,6 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["JsonError", "dumps", "loads", "pretty"]
@@ -39,7 +38,11 @@ def _no_json(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-def _make() -> tuple[Callable[[str, int], tuple[Any, int]] | None, Callable[[Any], str]]:
+_halves: list[Any] = []
+
+
+def _load() -> list[Any]:
+    """The two halves, loaded when they are first used: many a verb has nothing to read."""
     try:
         import _json
 
@@ -55,22 +58,21 @@ def _make() -> tuple[Callable[[str, int], tuple[Any, int]] | None, Callable[[Any
             False,
             False,
         )
+        _halves.extend((scan, lambda value: "".join(encode(value, 0))))
     except (ImportError, AttributeError, TypeError):  # another Python, or its C halves have changed
         import json
 
-        return None, json.dumps
-    return scan, lambda value: "".join(encode(value, 0))
-
-
-_scan, _encode = _make()
+        _halves.extend((None, json.dumps))
+    return _halves
 
 
 def loads(text: str) -> Any:
     """The value of a JSON text. Raises JsonError."""
-    if _scan is None:
+    scan = (_halves or _load())[0]
+    if scan is None:
         return _slow(text)
     try:
-        value, end = _scan(text, len(text) - len(text.lstrip(_SPACE)))
+        value, end = scan(text, len(text) - len(text.lstrip(_SPACE)))
     except (StopIteration, SystemError, ValueError, RecursionError):
         return _slow(text)  # the C half cannot make its error without the Python half
     return value if end == len(text) or not text[end:].strip(_SPACE) else _slow(text)
@@ -93,10 +95,11 @@ def _slow(text: str) -> Any:
 
 def dumps(value: Any) -> str:
     """The value as JSON on one line, in ASCII."""
-    return _encode(value)
+    text: str = (_halves or _load())[1](value)
+    return text
 
 
 def pretty(value: dict[str, Any]) -> str:
     """An object as JSON with one line for each of its members."""
-    lines = ",\n".join(f"  {_encode(key)}: {_encode(value)}" for key, value in value.items())
+    lines = ",\n".join(f"  {dumps(key)}: {dumps(value)}" for key, value in value.items())
     return f"{{\n{lines}\n}}"

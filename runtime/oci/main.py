@@ -8,7 +8,6 @@ frequent verbs do not need, and each verb is a module of its own, imported when 
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 
@@ -90,7 +89,6 @@ class Context:
 
 def main() -> NoReturn:
     """Run the command line of this process, and end it."""
-    gc.disable()  # it would look again and again at what the imports make, and find no garbage
     status = run(sys.argv[1:])
     try:
         sys.stdout.flush()

@@ -17,7 +17,9 @@ def absolute(path: str) -> str:
     """The path from the root on."""
     whole = path if path.startswith("/") else f"{os.getcwd()}/{path.removeprefix('./')}"
     whole = whole.removesuffix("/.").rstrip("/") or "/"
-    return os.path.normpath(whole) if "/." in whole or "//" in whole else whole
+    if "/." in whole or "//" in whole:
+        whole = "/" + os.path.normpath(whole).lstrip("/")  # POSIX would keep two at the beginning
+    return whole
 
 
 def exists(path: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from runtime.errors import NoSuchContainer, StateError
-from runtime.oci.destroy import destroy
 from runtime.oci.options import FLAG, Option, Parsed
 from runtime.oci.state import Container
 
@@ -36,5 +35,7 @@ def main(context: Context, options: Parsed) -> int:
                 f"cannot delete container {container.id!r}: it is {status}, not stopped; kill it "
                 "first, or delete it with --force"
             )
+        from runtime.oci.destroy import destroy
+
         destroy(container, context.log, force=status != "stopped")
     return 0

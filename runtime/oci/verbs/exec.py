@@ -13,6 +13,7 @@ from runtime.oci.group import group_of
 from runtime.oci.launch import Console, default_signals, passed_on, seccomp, write_pid_file
 from runtime.oci.options import FLAG, LIST, NUMBER, TEXT, Option, Parsed
 from runtime.oci.state import Container
+from runtime.security.shield import shield_fd
 
 TYPE_CHECKING = False  # typing's own constant would bring typing
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def _start(
         close_from=first,
         terminal=console.fd,
         own_streams=True,
+        shield=shield_fd(),
     )
     for warning in plan.warnings:
         context.log.warning(warning)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from runtime.errors import ContainerError, StateError
-from runtime.oci.destroy import destroy
-from runtime.oci.gate import pass_gate
 from runtime.oci.options import Option, Parsed
 from runtime.oci.state import Container
 
@@ -28,10 +26,14 @@ def main(context: Context, options: Parsed) -> int:
             raise StateError(
                 f"cannot start container {container.id!r}: it is {status}, not created"
             )
+        from runtime.oci.gate import pass_gate
+
         try:
             pass_gate(container)
             poststart(container)
         except ContainerError:
+            from runtime.oci.destroy import destroy
+
             destroy(container, context.log, force=True)
             raise
     return 0

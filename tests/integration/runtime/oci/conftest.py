@@ -87,14 +87,19 @@ def lab_oci(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def rootfs() -> Iterator[Path]:
     """A root file system of busybox alone."""
-    busybox = shutil.which("busybox")
-    if busybox is None:
+    if shutil.which("busybox") is None:
         pytest.skip("not installed: busybox (package busybox-static)")
     folder = Path(tempfile.mkdtemp(prefix="lab-rootfs-", dir="/var/tmp"))
+    yield make_rootfs(folder)
+    shutil.rmtree(folder)
+
+
+def make_rootfs(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
     folder.chmod(0o755)
     for name in ("bin", "dev", "etc", "proc", "root", "sys", "tmp"):
         (folder / name).mkdir()
-    shutil.copy(busybox, folder / "bin/busybox")
+    shutil.copy(shutil.which("busybox") or "busybox", folder / "bin/busybox")
     for name in APPLETS:
         (folder / "bin" / name).symlink_to("busybox")
     (folder / "bin/notexecutable").write_text("#!/bin/sh\n")
@@ -102,8 +107,7 @@ def rootfs() -> Iterator[Path]:
         "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\n"
     )
     (folder / "etc/group").write_text("root:x:0:\nuser:x:1000:\n")
-    yield folder
-    shutil.rmtree(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

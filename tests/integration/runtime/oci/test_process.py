@@ -14,6 +14,7 @@ from tests.integration.runtime.oci.bundles import Bundle, Runtime, eventually
 from tests.integration.runtime.oci.terminal import Terminal
 
 PROMPT = "lab> "
+SHIELD = "/memfd:shield (deleted)"
 
 
 def test_exec(oci: Runtime, bundle: Bundle) -> None:
@@ -257,3 +258,41 @@ def test_ps(oci: Runtime, bundle: Bundle) -> None:
     oci("kill", "one", "9")
     oci.becomes("one", "stopped")
     assert "container not running" in oci.fails("ps", "one")
+
+
+def test_the_hosts_python_is_out_of_reach(oci: Runtime, bundle: Bundle, tmp_path: Path) -> None:
+    """CVE-2019-5736: a program that is #!/proc/self/exe executes what executed it, for ever, and
+    that is nothing of the host's."""
+    evil = tmp_path / "evil"
+    evil.write_text("#!/proc/self/exe\n")
+    evil.chmod(0o755)
+    mount = {"destination": "/evil", "source": str(evil), "options": ["bind"]}
+    bundle.config["mounts"].append(mount)
+    oci.start("one", bundle.runs("/evil"))
+    pid = oci.state("one")["pid"]
+    assert {str(Path(f"/proc/{pid}/exe").readlink()) for _ in range(1000)} == {SHIELD}
+
+
+def test_mount_options(oci: Runtime, bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "file").write_text("x")
+    bundle.config["mounts"] += [
+        {"destination": "/t", "type": "tmpfs", "source": "named", "options": ["noexec", "size=1m"]},
+        {"destination": "/t", "options": ["remount", "ro", "nosuid"]},
+        {"destination": "/v", "source": "v", "options": ["rbind", "ro", "nodev", "noatime"]},
+        {"destination": "w", "source": str(tmp_path / "v" / "file"), "options": ["bind", "rw"]},
+    ]
+    script = (
+        "grep -E ' /(t|v|w) ' /proc/mounts; echo y > /t/x; echo y > /v/x; echo y > /w; cat /v/file"
+    )
+    done = oci("run", "--bundle", str(bundle.shell(script).path), "one")
+    *mounts, last = done.stdout.splitlines()
+    found = {line.split()[1]: (line.split()[0], set(line.split()[3].split(","))) for line in mounts}
+    source, options = found["/t"]
+    assert source == "named"
+    assert {"ro", "nosuid", "size=1024k"} <= options
+    assert "noexec" not in options  # a remount sets them all anew (mount(2))
+    assert {"ro", "nodev", "noatime"} <= found["/v"][1]
+    assert "rw" in found["/w"][1]
+    assert done.stderr.count("Read-only file system") == 2
+    assert last == "y"
