@@ -144,7 +144,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "//a",
         ".x",
     ):
-        assert absolute(path) == os.path.abspath(path).replace("//", "/"), path
+        assert absolute(path) == os.path.abspath(path).replace("//", "/"), path  # noqa: PTH100 - what it stands for
     (tmp_path / "link").symlink_to("nowhere")
     assert exists("link")
     assert not exists("nowhere")
