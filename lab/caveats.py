@@ -86,8 +86,10 @@ def _trials(count: int) -> str:
 
 
 def _cause(record: Record) -> str:
-    """Without the instance's name and the backend's in front, so that the same cause counts as
-    one."""
+    """Without the names of instance and run, and the backend's in front, so that the same cause
+    counts as one."""
     trial = record.trial
     name = re.escape(f"{trial.experiment}-{trial.backend}-{trial.index}") + r"(-\d+)?"
-    return re.sub(rf"^({name}|{re.escape(trial.backend)}): ", "", record.cause or "unknown cause")
+    cause = re.sub(rf"^({name}|{re.escape(trial.backend)}): ", "", record.cause or "unknown cause")
+    # Anywhere else they are parts of paths: one overlay that cannot be is one cause, not sixty.
+    return re.sub(name, "INSTANCE", cause.replace(record.run, "RUN"))

@@ -55,7 +55,7 @@ def cgroups() -> set[str]:
     prefix = cgroup_of(f"doctor-{os.getpid()}")
     layout = CgroupLayout.detect()
     roots = {path for path in (layout.v2, *layout.v1.values()) if path is not None}
-    return {str(path) for root in roots for path in root.glob(f"{prefix}*")}
+    return {str(path) for root in roots for path in Path(root).glob(f"{prefix}*")}
 
 
 def children() -> list[str]:

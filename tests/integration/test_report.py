@@ -187,7 +187,7 @@ def test_a_browser_shows_the_page(folder: Path, tmp_path: Path) -> None:
         pytest.skip("no browser: chromium is not installed")
     picture = tmp_path / "page.png"
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1000,4200"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1000,5600"]
     # Nothing can come from outside: no name resolves.
     command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--force-color-profile=srgb"]
     done = subprocess.run(
@@ -199,7 +199,7 @@ def test_a_browser_shows_the_page(folder: Path, tmp_path: Path) -> None:
     )
     assert picture.exists(), done.stderr[-2000:]
     seen = imread(picture)
-    assert seen.shape[:2] == (4200, 1000)
+    assert seen.shape[:2] == (5600, 1000)
     assert np.median(seen[..., :3]) == 1, "dark on light"
     for backend in BACKENDS_TRIED:
         # A line and a marker are some hundreds of the four million pixels.
