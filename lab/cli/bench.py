@@ -18,6 +18,7 @@ from lab.cli.overrides import Overrides
 from lab.errors import ExperimentError, HostError, RunNotFound
 from lab.experiment import Suite, builtin_suites, load_suite, parse_suite
 from lab.experiments import known_experiments
+from lab.host import file_system_of
 from lab.interrupt import Interrupted, Interrupts
 from lab.mistakes import closest
 from lab.ownership import new_run_id
@@ -54,6 +55,7 @@ def run_bench(
     if dry_run:
         print_plan(console, suite, planned)
         return
+    _check_cache(planned)
     alone = nullcontext() if alongside else _alone(console, planned, run)
     with _advised(results, run, results_root), TerminalProgress(console, run) as progress:
         bench(
@@ -72,6 +74,18 @@ def run_bench(
     if barren:
         print(f"lab: {', '.join(barren)}: not one trial went well", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _check_cache(planned: Sequence[PlannedExperiment]) -> None:
+    """Told before minutes are measured without any container: in a container of Docker's, the
+    cache is on an overlay unless it is a volume. Raises HostError."""
+    wanted = {name for item in planned for name in item.spec.backends}
+    if wanted & {"container", "floor-container"} and file_system_of(cache_dir()) == "overlay":
+        raise HostError(
+            f"the cache {cache_dir()} is on an overlay, and a container's own cannot lie on "
+            "another: name a directory on a disk or a volume in LAB_CACHE_DIR, or leave the "
+            "container out by --backends native,vm; nothing was measured"
+        )
 
 
 def _alone(

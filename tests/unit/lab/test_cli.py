@@ -518,3 +518,16 @@ def test_the_reference_has_every_command_and_option() -> None:
         for name, one in command.commands.items()
     }
     assert documented() == there
+
+
+def test_a_cache_on_an_overlay_is_refused_before_anything_is_measured(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.cli.bench.file_system_of", lambda path: "overlay")
+    done = lab("bench", "boot", "--backends", "native,container", "--trials", "1")
+    assert done.returncode == 1
+    assert str(lab.cache) in done.stderr and "LAB_CACHE_DIR" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not lab.cache.exists() and not lab.results.exists()
+    fake = lab("bench", "boot", "--backends", "fake", "--trials", "1", "--no-report")
+    assert fake.returncode == 0
