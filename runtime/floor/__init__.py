@@ -104,7 +104,7 @@ def _tokens(spec: ContainerSpec, cgroup: Cgroup) -> Iterator[tuple[str, ...]]:
     if cgroup.into:
         yield "into", cgroup.into
     for directory in cgroup.join:
-        yield "join", f"{directory}/cgroup.procs"
+        yield "join", f"{directory}/tasks"  # as runtime/engine/plan.py does, and why
     yield "lower", ":".join(str(layer) for layer in reversed(spec.layers))
     yield "state", str(spec.state_dir)
     yield "hostname", spec.hostname or spec.name

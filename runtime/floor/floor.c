@@ -8,7 +8,7 @@
  *                            message is one launch, its tokens separated by zero bytes, with the
  *                            report socket and the workload's descriptor 3 attached
  *
- * Tokens: mkdir PATH | write PATH TEXT | into CGROUP | join CGROUP.PROCS | lower DIR:DIR |
+ * Tokens: mkdir PATH | write PATH TEXT | into CGROUP | join FILE | lower DIR:DIR |
  *         state DIR | hostname NAME | cwd DIR | uid N | gid N | env NAME=VALUE | arg WORD
  * mkdir and write are done by the parent in the order given: state directory, cgroups, limits.
  */
