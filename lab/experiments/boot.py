@@ -36,6 +36,8 @@ class Boot:
     """See the module's text."""
 
     kind = "boot"
+    metric = "boot_s"
+    """What the time until ready is recorded as."""
     needs = frozenset({"event_channel"})
 
     def cells(self, spec: ExperimentSpec, backend: str) -> Sequence[Factors]:
@@ -50,7 +52,7 @@ class Boot:
         """Launch one, wait for ready, stop it."""
         running = trial.launch()
         trial.await_ready([running])
-        trial.metrics["boot_s"] = (running.ready_ns - running.t0_ns) / 1e9
+        trial.metrics[self.metric] = (running.ready_ns - running.t0_ns) / 1e9
         begin = time.monotonic_ns()
         running.instance.stop()
         trial.metrics["stop_s"] = (time.monotonic_ns() - begin) / 1e9

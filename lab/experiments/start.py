@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lab.backends.base import Workload
-from lab.experiments.boot import ENV, IDLE
+from lab.experiments.boot import ENV, Boot
 
 if TYPE_CHECKING:
     from lab.experiment import ExperimentSpec
@@ -35,28 +35,12 @@ __all__ = ["TRUE", "RunWhole", "Start"]
 TRUE = ("/bin/true",)
 
 
-class Start:
-    """From `t0` to the workload's first instruction."""
+class Start(Boot):
+    """From `t0` to the workload's first instruction: `boot`, with programs that start containers in
+    the place of a virtual machine."""
 
     kind = "start"
-    needs = frozenset({"event_channel"})
-
-    def cells(self, spec: ExperimentSpec, backend: str) -> Sequence[Factors]:
-        """One cell: nothing is varied but the backend."""
-        return [{}]
-
-    def workload(self, spec: ExperimentSpec) -> Workload:
-        """A shell that says ready and idles."""
-        return Workload(argv=IDLE, image=spec.image, env=ENV, limits=spec.limits.as_limits())
-
-    def measure(self, trial: Trial, factors: Factors) -> None:
-        """Launch one, wait for ready, stop it."""
-        running = trial.launch()
-        trial.await_ready([running])
-        trial.metrics["ready_s"] = (running.ready_ns - running.t0_ns) / 1e9
-        begin = time.monotonic_ns()
-        running.instance.stop()
-        trial.metrics["stop_s"] = (time.monotonic_ns() - begin) / 1e9
+    metric = "ready_s"
 
 
 class RunWhole:
